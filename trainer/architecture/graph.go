@@ -22,11 +22,15 @@ const (
 type graph struct {
 	b     *onnx.Builder
 	seed  uint64
+	mask  string // the input that holds the attention mask
 	cache map[string]string
 }
 
-func newGraph(seed uint64) *graph {
-	return &graph{b: onnx.NewBuilder(&onnx.Graph{Name: "galley"}), seed: seed, cache: map[string]string{}}
+func newGraph(seed uint64) *graph { return extend(&onnx.Graph{Name: "galley"}, AttentionMask, seed) }
+
+// extend builds onto an existing graph whose attention mask is called mask.
+func extend(g *onnx.Graph, mask string, seed uint64) *graph {
+	return &graph{b: onnx.NewBuilder(g), seed: seed, mask: mask, cache: map[string]string{}}
 }
 
 func (g *graph) model(architecture string) *onnx.Model {
@@ -92,7 +96,7 @@ func (g *graph) dropout(x string, ratio float64) string {
 // floatMask is the attention mask as floats, [B,S].
 func (g *graph) floatMask() string {
 	return g.once("mask", func() string {
-		return g.b.OpAttrs("Cast", map[string]onnx.Attr{"to": int64(onnx.Float)}, AttentionMask)
+		return g.b.OpAttrs("Cast", map[string]onnx.Attr{"to": int64(onnx.Float)}, g.mask)
 	})
 }
 

@@ -64,7 +64,7 @@ func (n NGrams) bag(g *graph) string {
 	b := g.b
 	table := g.normal(NGramTable, 1/math.Sqrt(float64(n.Width)), n.Buckets, n.Width)
 	next := b.Op("Add", InputIDs, b.Int(1))
-	mask := AttentionMask
+	mask := g.mask
 	var hash string
 	var buckets, masks []string
 	for order := 1; order <= n.Orders; order++ {
@@ -74,7 +74,7 @@ func (n NGrams) bag(g *graph) string {
 			shift := int64(order - 1)
 			sum := b.Op("Add", b.Op("Mul", hash, b.Int(hashFactor)), shiftLeft(g, next, shift))
 			hash = b.Op("Mod", sum, b.Int(hashPrime))
-			mask = b.Op("Mul", mask, shiftLeft(g, AttentionMask, shift))
+			mask = b.Op("Mul", mask, shiftLeft(g, g.mask, shift))
 		}
 		mixed := b.Op("Mod", b.Op("Add", b.Op("Mul", hash, b.Int(hashFactor)), b.Int(int64(order))), b.Int(hashPrime))
 		buckets = append(buckets, b.Op("Mod", mixed, b.Int(int64(n.Buckets))))
@@ -83,7 +83,7 @@ func (n NGrams) bag(g *graph) string {
 	along := map[string]onnx.Attr{"axis": int64(1)}
 	bucket := b.OpAttrs("Concat", along, buckets...) // [B,Orders·S]
 	weight := b.OpAttrs("Cast", map[string]onnx.Attr{"to": int64(onnx.Float)}, b.OpAttrs("Concat", along, masks...))
-	rows := b.Op("Gather", table, bucket)                     // [B,Orders·S,Width]
+	rows := b.Op("Gather", table, bucket)                             // [B,Orders·S,Width]
 	sum := b.Op("MatMul", b.Op("Unsqueeze", weight, b.Ints(1)), rows) // [B,1,Width]
 	count := b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(1)}, weight, b.Ints(1))
 	return b.Op("Div", b.Op("Squeeze", sum, b.Ints(1)), b.Op("Max", count, b.Float(1)))

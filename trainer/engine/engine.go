@@ -1,0 +1,89 @@
+// Package engine is the contract between galley and what trains its models.
+//
+// A Driver runs one attempt of a job in the process it is called in: it reads
+// record files, writes checkpoints and the finished model below a work folder
+// of the job's own, and reports events. It never opens galley's home.
+// Every driver passes the suite in engine/enginetest.
+package engine
+
+import (
+	"context"
+
+	"galley"
+	"galley/dataset"
+	"galley/trainer"
+)
+
+// A Driver is one way to train.
+type Driver interface {
+	// Name is what a spec calls the driver: "onnx".
+	Name() string
+	// Version names the driver's runtime, as lineage records it.
+	Version() string
+	// Train runs one attempt. It begins at the last checkpoint in the work
+	// folder, if there is one. The same request gives bit-identical weights,
+	// whether or not earlier attempts were killed on the way.
+	//
+	// When ctx is cancelled, Train stores a checkpoint and returns ctx's
+	// error. Any other error is final for the attempt; checkpoints stay.
+	Train(ctx context.Context, r Request, report func(Event)) (Result, error)
+}
+
+// A Request is all that an attempt gets.
+type Request struct {
+	Job     string            `json:"job"`
+	Attempt int               `json:"attempt"`
+	Spec    trainer.Spec      `json:"spec"`
+	Data    *dataset.Manifest `json:"data"`
+	Records map[string]string `json:"records"`          // split -> path of its record file
+	Parent  string            `json:"parent,omitempty"` // folder of the bundle that From names
+	WorkDir string            `json:"work_dir"`         // the job's own, kept between attempts
+}
+
+// A Result is a finished model.
+type Result struct {
+	Bundle    string             `json:"bundle"` // folder: model.onnx, galley.json, tokenizer.json
+	Steps     int                `json:"steps"`
+	BestStep  int                `json:"best_step"` // the step whose weights the bundle holds
+	Metrics   map[string]float64 `json:"metrics"`   // on the validation split, of these weights
+	Truncated int                `json:"truncated"` // training texts cut to the model's length
+}
+
+// An EventKind says what an Event reports.
+type EventKind string
+
+// The kinds of events.
+const (
+	Started      EventKind = "started"      // the attempt knows its steps
+	Progress     EventKind = "progress"     // a while of training
+	Validated    EventKind = "validated"    // metrics on the validation split
+	Checkpointed EventKind = "checkpointed" // a checkpoint is on disk
+	Note         EventKind = "note"         // something a reader of the log should know
+)
+
+// An Event is a report of a running attempt. Loss is the mean over the steps
+// since the last event.
+type Event struct {
+	Kind     EventKind          `json:"kind"`
+	Step     int                `json:"step"`
+	Steps    int                `json:"steps,omitempty"`
+	Epoch    int                `json:"epoch,omitempty"`
+	Loss     float64            `json:"loss,omitempty"`
+	LR       float64            `json:"lr,omitempty"`
+	GradNorm float64            `json:"grad_norm,omitempty"`
+	Rows     int                `json:"rows,omitempty"` // rows a second
+	Metrics  map[string]float64 `json:"metrics,omitempty"`
+	Message  string             `json:"message,omitempty"`
+}
+
+// Drivers are the engines that a build has, by name.
+type Drivers map[string]Driver
+
+// Get returns the named driver.
+func (d Drivers) Get(name string) (Driver, error) {
+	if e, ok := d[name]; ok {
+		return e, nil
+	}
+	return nil, galley.Errorf(galley.InvalidArgument, "engine", "%q is not an engine of this build", name).
+		WithRemedy("use engine: onnx")
+}

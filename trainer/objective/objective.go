@@ -1,0 +1,90 @@
+// Package objective puts the loss of a task onto a model's graph and computes
+// the numbers that the loss is fed with.
+//
+// The host computes targets (labels smoothed, weighted and normalised over a
+// whole step); the graph multiplies them with log-probabilities. So label
+// smoothing, class weights and accumulation over several batches need no
+// graphs of their own.
+package objective
+
+import (
+	"galley"
+	"galley/onnx"
+	"galley/trainer/architecture"
+)
+
+// Names of what an objective adds to a graph.
+const (
+	Loss    = "loss"    // float scalar: the batch's share of the step's loss
+	Targets = "targets" // classification: float [batch,classes]; masked LM: int64 [masked]
+	Weights = "weights" // masked LM: float [masked]
+)
+
+// Classification returns a copy of m, a graph with an output "logits", whose
+// loss is -Σ targets·log softmax(logits).
+func Classification(m *onnx.Model) (*onnx.Model, error) {
+	m = m.Clone()
+	logits, err := output(m, architecture.Logits)
+	if err != nil {
+		return nil, err
+	}
+	if len(logits.Shape) != 2 {
+		return nil, galley.Errorf(galley.InvalidArgument, logits.Name, "has shape %s", logits.Shape).
+			WithRemedy("a classifier's logits are [batch,classes]")
+	}
+	b := onnx.NewBuilder(m.Graph)
+	targets := b.Input(Targets, onnx.Float, logits.Shape)
+	logp := b.OpAttrs("LogSoftmax", map[string]onnx.Attr{"axis": int64(-1)}, logits.Name)
+	addLoss(b, b.Op("Mul", targets, logp))
+	return m, nil
+}
+
+// MaskedLM returns a copy of m, a graph with an output "token_logits"
+// [masked,V], whose loss is Σ weights·(-log softmax(token_logits)[targets]).
+func MaskedLM(m *onnx.Model) (*onnx.Model, error) {
+	m = m.Clone()
+	logits, err := output(m, architecture.TokenLogits)
+	if err != nil {
+		return nil, err
+	}
+	b := onnx.NewBuilder(m.Graph)
+	masked := onnx.Shape{onnx.Symbol("masked")}
+	targets := b.Input(Targets, onnx.Int64, masked)
+	weights := b.Input(Weights, onnx.Float, masked)
+	nll := b.OpAttrs("SoftmaxCrossEntropyLoss", map[string]onnx.Attr{"reduction": "none"}, logits.Name, targets)
+	total := b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, b.Op("Mul", nll, weights))
+	setLoss(b, total)
+	return m, nil
+}
+
+// addLoss sums the products of targets and log-probabilities.
+func addLoss(b *onnx.Builder, products string) {
+	setLoss(b, b.Op("Neg", b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, products)))
+}
+
+func setLoss(b *onnx.Builder, value string) {
+	b.Graph.Nodes = append(b.Graph.Nodes,
+		&onnx.Node{Name: b.Name("loss_node"), Op: "Identity", Inputs: []string{value}, Outputs: []string{Loss}})
+	b.Output(Loss, onnx.Float, onnx.Shape{})
+}
+
+func output(m *onnx.Model, name string) (onnx.Value, error) {
+	for _, v := range m.Graph.Outputs {
+		if v.Name == name {
+			return v, nil
+		}
+	}
+	return onnx.Value{}, galley.Errorf(galley.InvalidArgument, "model", "the graph has no output %q", name)
+}
+
+// Trainable returns the names of the initializers that training may change:
+// float tensors of more than one element. Scalars are constants of formulas.
+func Trainable(m *onnx.Model) []string {
+	var names []string
+	for _, t := range m.Graph.Initializers {
+		if t.Type == onnx.Float && len(t.Dims) > 0 && t.Size() > 1 {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
