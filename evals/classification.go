@@ -1,0 +1,193 @@
+package evals
+
+import (
+	"maps"
+	"math"
+	"slices"
+
+	"galley"
+)
+
+// leastProbability bounds the loss of one row: a model may say 0 for the
+// truth. It is the spacing of float32 at 1, as scikit-learn's log_loss takes
+// for float32 probabilities.
+const leastProbability = 1.0 / (1 << 23)
+
+// maxLanguages is the most languages that get a slice of their own; a dataset
+// may not have more. Rows of further ones share a slice.
+const maxLanguages = 256
+
+// A Classification counts the answers of a classifier. It is not for several
+// goroutines at once.
+type Classification struct {
+	labels    []string
+	all       part
+	languages map[string]*part
+	lengths   [len(lengthNames)]part
+}
+
+// A part is what is counted for all rows or for those of a slice.
+type part struct {
+	counts
+	loss moments
+}
+
+// NewClassification starts a count over the given labels, in the order of a
+// model's scores.
+func NewClassification(labels []string) *Classification {
+	return &Classification{labels: labels, languages: make(map[string]*part)}
+}
+
+// Add counts one row: gold is the index of its label, scores are the
+// probabilities of all labels, language may be empty, and length is that of
+// the text in characters (0 if unknown). The answer is the first of the
+// highest scores. Add returns an error, and counts nothing, if gold or the
+// number of scores is wrong or if a score is not a number.
+func (c *Classification) Add(gold int, scores []float32, language string, length int) error {
+	if gold < 0 || gold >= len(c.labels) {
+		return galley.Errorf(galley.InvalidArgument, "evals", "label %d is not one of %d", gold, len(c.labels))
+	}
+	predicted, err := answer(scores, c.labels)
+	if err != nil {
+		return err
+	}
+	loss := -math.Log(min(1, max(leastProbability, float64(scores[gold]))))
+	c.all.add(gold, predicted, loss)
+	if language != "" {
+		c.language(language).add(gold, predicted, loss)
+	}
+	if length > 0 {
+		c.lengths[lengthSlice(length)].add(gold, predicted, loss)
+	}
+	return nil
+}
+
+// answer returns the index of the highest score, the first of equals.
+func answer(scores []float32, labels []string) (int, error) {
+	if len(scores) != len(labels) {
+		return 0, galley.Errorf(galley.InvalidArgument, "evals", "a row has %d scores for %d labels", len(scores), len(labels))
+	}
+	best := 0
+	for i, s := range scores {
+		if s != s {
+			return 0, galley.Errorf(galley.InvalidArgument, "evals", "the score of label %q is not a number", labels[i])
+		}
+		if s > scores[best] {
+			best = i
+		}
+	}
+	return best, nil
+}
+
+func (c *Classification) language(name string) *part {
+	p, ok := c.languages[name]
+	if ok {
+		return p
+	}
+	if len(c.languages) >= maxLanguages {
+		name = "other"
+		if p, ok = c.languages[name]; ok {
+			return p
+		}
+	}
+	p = &part{}
+	c.languages[name] = p
+	return p
+}
+
+// The length slices: upper bounds in characters, the last one open.
+var lengthBounds = [...]int{16, 64, 256, 1024, math.MaxInt}
+
+var lengthNames = [len(lengthBounds)]string{"1-16", "17-64", "65-256", "257-1024", "1025+"}
+
+func lengthSlice(n int) int {
+	i := 0
+	for n > lengthBounds[i] {
+		i++
+	}
+	return i
+}
+
+func (p *part) add(gold, predicted int, loss float64) {
+	p.counts.add(gold, predicted)
+	p.loss.add(loss)
+}
+
+func (p *part) metrics(labels int) map[string]Metric {
+	return map[string]Metric{
+		Accuracy: Wilson(p.correct(), p.n),
+		MacroF1:  bootstrapF1(&p.counts, labels),
+		Loss:     p.loss.metric(),
+	}
+}
+
+// N is the number of rows counted.
+func (c *Classification) N() int { return c.all.n }
+
+// Values are the metrics without intervals, which cost almost nothing.
+func (c *Classification) Values() map[string]float64 {
+	return map[string]float64{
+		Accuracy: ratio(c.all.correct(), c.all.n),
+		MacroF1:  macroF1(c.margins()),
+		Loss:     c.all.loss.mean,
+	}
+}
+
+// Metrics are the metrics with intervals.
+func (c *Classification) Metrics() map[string]Metric { return c.all.metrics(len(c.labels)) }
+
+// A Slice is the metrics of some of the rows.
+type Slice struct {
+	Name    string            `json:"name"` // "language=zh", "length=17-64" (characters)
+	N       int               `json:"n"`
+	Metrics map[string]Metric `json:"metrics"`
+}
+
+// Slices returns the slices by language, then those by length, each in order.
+func (c *Classification) Slices() []Slice {
+	out := make([]Slice, 0, len(c.languages)+len(c.lengths))
+	add := func(name string, p *part) {
+		if p.n > 0 {
+			out = append(out, Slice{Name: name, N: p.n, Metrics: p.metrics(len(c.labels))})
+		}
+	}
+	for _, language := range slices.Sorted(maps.Keys(c.languages)) {
+		add("language="+language, c.languages[language])
+	}
+	for i := range c.lengths {
+		add("length="+lengthNames[i], &c.lengths[i])
+	}
+	return out
+}
+
+// Confusion returns the confusion matrix, or nil if there are more than
+// MaxConfusionLabels labels.
+func (c *Classification) Confusion() *Confusion {
+	if len(c.labels) > MaxConfusionLabels {
+		return nil
+	}
+	m := &Confusion{Labels: slices.Clone(c.labels), Counts: make([][]int, len(c.labels))}
+	for i := range m.Counts {
+		m.Counts[i] = make([]int, len(c.labels))
+	}
+	for at, n := range c.all.cells {
+		m.Counts[at.gold][at.predicted] = n
+	}
+	return m
+}
+
+// PerLabel returns precision, recall and F1 of each label.
+func (c *Classification) PerLabel() []LabelScore {
+	out := make([]LabelScore, len(c.labels))
+	for i, m := range c.margins() {
+		out[i] = LabelScore{Label: c.labels[i], N: m.gold, Precision: m.precision(), Recall: m.recall(), F1: m.f1()}
+	}
+	return out
+}
+
+func (c *Classification) margins() []margins {
+	at, n := c.all.sorted()
+	by := make([]margins, len(c.labels))
+	tally(by, at, n)
+	return by
+}

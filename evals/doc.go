@@ -1,0 +1,20 @@
+// Package evals measures models: metrics with 95 % intervals, slices, the
+// confusion matrix, latency and resources, all in one [Report].
+//
+// [Run] streams rows through a [Predictor], and through the baselines it is
+// compared with on the same rows. A [Classification] does the counting and
+// can be used alone, for validation during training.
+//
+//	dataset.Rows --> Run --Predictor--> Classification --> Report
+//
+// Every interval names its method, because they differ:
+//
+//	accuracy    Wilson's score interval
+//	macro_f1    percentile bootstrap: the confusion matrix is drawn again as
+//	            a multinomial, which is the same as drawing rows again
+//	loss        normal approximation to the mean
+//	difference  of two models on the same rows: Agresti and Min's interval
+//	            for matched pairs
+//
+// Nothing is kept per row: memory depends on labels and languages alone.
+package evals
