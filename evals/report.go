@@ -1,0 +1,136 @@
+package evals
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"galley"
+)
+
+// maxReport bounds a report read from outside.
+const maxReport = 16 << 20
+
+// A Report is everything that one evaluation found. The caller of Run fills
+// in what Run cannot know: Ref, Model, Dataset and Split.
+type Report struct {
+	Ref       string            `json:"ref"`             // "name@3"
+	Model     galley.Digest     `json:"model,omitempty"` // the version's digest
+	Task      string            `json:"task"`
+	Dataset   Data              `json:"dataset"`
+	N         int               `json:"n"` // rows
+	Metrics   map[string]Metric `json:"metrics"`
+	Slices    []Slice           `json:"slices"`
+	Labels    []LabelScore      `json:"labels"`
+	Confusion *Confusion        `json:"confusion,omitempty"`
+	Truncated int               `json:"truncated"` // texts cut to the model's length
+	LatencyMS Latency           `json:"latency_ms"`
+	Resources Resources         `json:"resources"`
+	Baselines []Baseline        `json:"baselines"`
+	Gate      Verdict           `json:"gate"`
+}
+
+// Data says which rows a report is about.
+type Data struct {
+	Name    string        `json:"name"`
+	Version int           `json:"version,omitempty"`
+	Digest  galley.Digest `json:"digest,omitempty"`
+	Split   string        `json:"split,omitempty"`
+}
+
+// Latency is how long single requests took, in milliseconds.
+type Latency struct {
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	Mean float64 `json:"mean"`
+	N    int     `json:"n"` // requests measured
+}
+
+// Resources are what the evaluation used, in batches.
+type Resources struct {
+	Seconds       float64 `json:"seconds"` // spent in the model's predictions
+	RowsPerSecond float64 `json:"rows_per_second"`
+	// CPUSeconds and PeakBytes are those of the whole process, which may have
+	// done other work; 0 where the system does not say.
+	CPUSeconds float64 `json:"cpu_seconds"`
+	PeakBytes  int64   `json:"peak_bytes"`
+}
+
+// A Baseline is another model on the same rows.
+type Baseline struct {
+	Name       string             `json:"name"`
+	Parameters map[string]float64 `json:"parameters,omitempty"` // those tuned on the validation split
+	Metrics    map[string]Metric  `json:"metrics"`
+	Difference Metric             `json:"difference"` // accuracy of the model minus that of the baseline
+	Pairing    Pairing            `json:"pairing"`    // a is the model, b the baseline
+	P          float64            `json:"p"`          // exact McNemar test
+}
+
+// A Verdict is the outcome of a gate: it passes if every check does.
+type Verdict struct {
+	Passed bool    `json:"passed"`
+	Checks []Check `json:"checks"`
+}
+
+// A Check is one rule of a gate and how it turned out.
+type Check struct {
+	Name   string `json:"name"`
+	Passed bool   `json:"passed"`
+	Detail string `json:"detail"`
+}
+
+// Add appends a check.
+func (v *Verdict) Add(c Check) {
+	v.Passed = v.Passed && c.Passed
+	v.Checks = append(v.Checks, c)
+}
+
+// checkBaseline is the one rule every report has: more rows right than each
+// baseline.
+func checkBaseline(b Baseline, own Metric) Check {
+	other := b.Metrics[Accuracy]
+	return Check{
+		Name:   "accuracy above " + b.Name,
+		Passed: b.Difference.Value > 0,
+		Detail: fmt.Sprintf("%.4f against %.4f, difference %+.4f [%+.4f, %+.4f]",
+			own.Value, other.Value, b.Difference.Value, b.Difference.Low, b.Difference.High),
+	}
+}
+
+// Encode returns the canonical JSON of the report: fields in the order of the
+// types, keys of maps sorted.
+func (r *Report) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		return nil, galley.Errorf(galley.Internal, "report", "cannot be written: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Digest names the report: the digest of its canonical JSON.
+func (r *Report) Digest() (galley.Digest, error) {
+	b, err := r.Encode()
+	if err != nil {
+		return "", err
+	}
+	return galley.DigestBytes(b), nil
+}
+
+// DecodeReport reads a report.
+func DecodeReport(from io.Reader) (*Report, error) {
+	data, err := io.ReadAll(io.LimitReader(from, maxReport+1))
+	if err != nil {
+		return nil, galley.Errorf(galley.Unavailable, "report", "cannot be read: %w", err)
+	}
+	if len(data) > maxReport {
+		return nil, galley.Errorf(galley.ResourceExhausted, "report", "is larger than %d MiB", maxReport>>20)
+	}
+	r := new(Report)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, galley.Errorf(galley.InvalidArgument, "report", "not a report: %w", err)
+	}
+	return r, nil
+}

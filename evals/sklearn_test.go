@@ -1,0 +1,108 @@
+//go:build peers
+
+package evals
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+const sklearnMetrics = `
+import json, sys, warnings
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support
+warnings.simplefilter("ignore")
+out = []
+for case in json.load(sys.stdin):
+    p = np.array(case["scores"], dtype=np.float32)
+    y = np.array(case["gold"])
+    k = p.shape[1]
+    a = p.argmax(1)
+    low, high = binomtest(int((a == y).sum()), len(y)).proportion_ci(method="wilson")
+    precision, recall, f1, n = precision_recall_fscore_support(y, a, labels=range(k), zero_division=0)
+    out.append({"accuracy": accuracy_score(y, a), "low": low, "high": high,
+        "macro_f1": f1_score(y, a, average="macro", zero_division=0),
+        "loss": log_loss(y, p, labels=range(k)),
+        "precision": precision.tolist(), "recall": recall.tolist(), "f1": f1.tolist(), "n": n.tolist()})
+json.dump(out, sys.stdout)
+`
+
+func TestAgainstScikitLearn(t *testing.T) {
+	python := os.Getenv("GALLEY_PEERS_PYTHON")
+	if python == "" {
+		t.Skip("GALLEY_PEERS_PYTHON names no Python with scikit-learn")
+	}
+	type example struct {
+		Gold   []int       `json:"gold"`
+		Scores [][]float32 `json:"scores"`
+	}
+	random := rand.New(rand.NewPCG(7, 7))
+	var cases []example
+	for _, shape := range [][2]int{{5, 2}, {50, 3}, {400, 6}, {1000, 15}, {30, 40}} {
+		var c example
+		for range shape[0] {
+			gold := random.IntN(shape[1])
+			scores := make([]float32, shape[1])
+			sum := float32(0)
+			for j := range scores {
+				scores[j] = random.Float32()
+				if j == gold {
+					scores[j] += .3
+				}
+				sum += scores[j]
+			}
+			for j := range scores {
+				scores[j] /= sum
+			}
+			c.Gold, c.Scores = append(c.Gold, gold), append(c.Scores, scores)
+		}
+		cases = append(cases, c)
+	}
+	input, err := json.Marshal(cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), python, "-c", sklearnMetrics)
+	command.Stdin = bytes.NewReader(input)
+	command.Stderr = os.Stderr
+	output, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []struct {
+		Accuracy, Low, High, Loss float64
+		MacroF1                   float64 `json:"macro_f1"`
+		Precision, Recall, F1     []float64
+		N                         []int
+	}
+	if err := json.Unmarshal(output, &want); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range cases {
+		count := NewClassification(make([]string, len(c.Scores[0])))
+		for j := range c.Gold {
+			if err := count.Add(c.Gold[j], c.Scores[j], "en", 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := count.Metrics()
+		near(t, "accuracy", m[Accuracy].Value, want[i].Accuracy, 1e-12)
+		near(t, "low", m[Accuracy].Low, want[i].Low, 1e-9)
+		near(t, "high", m[Accuracy].High, want[i].High, 1e-9)
+		near(t, "macro F1", m[MacroF1].Value, want[i].MacroF1, 1e-12)
+		near(t, "loss", m[Loss].Value, want[i].Loss, 2e-6)
+		for k, l := range count.PerLabel() {
+			near(t, "precision", l.Precision, want[i].Precision[k], 1e-12)
+			near(t, "recall", l.Recall, want[i].Recall[k], 1e-12)
+			near(t, "f1", l.F1, want[i].F1[k], 1e-12)
+			if l.N != want[i].N[k] {
+				t.Errorf("label %d has %d rows, want %d", k, l.N, want[i].N[k])
+			}
+		}
+	}
+}
