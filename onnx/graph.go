@@ -14,9 +14,12 @@ type Model struct {
 	Opsets          map[string]int64 // domain -> version; "" is the standard domain
 	ProducerName    string
 	ProducerVersion string
+	Domain          string // whose model it is, in reverse-DNS form
+	ModelVersion    int64
 	Doc             string
 	Metadata        map[string]string
 	Graph           *Graph
+	Functions       []*Function
 }
 
 // A Graph computes named outputs from named inputs and initializers. Nodes
@@ -29,6 +32,7 @@ type Graph struct {
 	Nodes        []*Node
 	Initializers []*Tensor // weights and constants, by unique name
 	Values       []Value   // known types and shapes of values between
+	Metadata     map[string]string
 }
 
 // A Node applies one operator. An empty input or output name is an omitted
@@ -41,17 +45,43 @@ type Node struct {
 	Outputs []string
 	Attrs   map[string]Attr
 	Doc     string
+
+	Overload string // tells functions of one name apart
+	Metadata map[string]string
 }
 
 // An Attr is an attribute's value: one of int64, float32, string, []int64,
-// []float32, []string, *Tensor, *Graph.
+// []float32, []string, *Tensor, *Graph, []*Tensor, []*Graph and, in a
+// function's body, AttrRef.
 type Attr any
+
+// A Function is an operator defined by nodes over other operators.
+type Function struct {
+	Name     string
+	Domain   string
+	Overload string
+	Doc      string
+	Inputs   []string
+	Outputs  []string
+	Attrs    []string        // attributes that a caller must give
+	Defaults map[string]Attr // attributes that a caller may give
+	Nodes    []*Node
+	Values   []Value
+	Opsets   map[string]int64
+	Metadata map[string]string
+}
 
 // A Value is the name and type of an input, an output or a value between.
 type Value struct {
 	Name  string
 	Type  DataType
 	Shape Shape // nil if the rank is unknown
+
+	Doc      string
+	Metadata map[string]string
+	// Other is the encoded TypeProto of a sequence, a map, an optional or a
+	// sparse tensor, which are passed on unread; nil for a tensor.
+	Other []byte
 }
 
 // A Shape is a list of dimensions; nil means unknown rank, an empty non-nil

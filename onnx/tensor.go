@@ -26,6 +26,20 @@ func (t *Tensor) Size() int64 {
 	return n
 }
 
+// elements is Size with a check: false if a dimension is negative or the
+// product overflows.
+func (t *Tensor) elements() (int64, bool) {
+	n := int64(1)
+	for _, d := range t.Dims {
+		p, ok := mulOverflow(n, d)
+		if !ok || d < 0 {
+			return 0, false
+		}
+		n = p
+	}
+	return n, true
+}
+
 // Shape returns the tensor's dimensions as a Shape.
 func (t *Tensor) Shape() Shape { return Fixed(t.Dims...) }
 

@@ -4,10 +4,6 @@
 // 	protoc        (unknown)
 // source: onnx/v1/onnx.proto
 
-// Package onnxpb is the ONNX model format, written from its published field
-// numbers. A field that is absent here is unknown, and package onnx refuses a
-// file that has one.
-
 package onnxpb
 
 import (
