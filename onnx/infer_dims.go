@@ -21,6 +21,15 @@ func unknownShape(rank int64) Shape {
 	return s
 }
 
+// joinShapes puts shapes one after the other; the result is never nil.
+func joinShapes(parts ...Shape) Shape {
+	out := Shape{}
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
+}
+
 // known reports whether a dimension has a fixed size.
 func (d Dim) known() bool { return d.Size >= 0 }
 

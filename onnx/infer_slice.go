@@ -337,7 +337,7 @@ func inferGather(c *inferContext) error {
 	if err != nil {
 		return fmt.Errorf("%w: input shape %v", err, data)
 	}
-	c.set(0, c.inType(0), slices.Concat(data[:axis], index, data[axis+1:]))
+	c.set(0, c.inType(0), joinShapes(data[:axis], index, data[axis+1:]))
 	es := c.inElems(0)
 	picks, ok := c.inInts(1)
 	if es == nil || !ok || len(data) != 1 {
@@ -374,7 +374,7 @@ func inferGatherND(c *inferContext) error {
 	if batch < 0 || batch >= int64(len(index)) || last > int64(len(data)) || batch+last > int64(len(data)) {
 		return fmt.Errorf("indices %v with %d batch dimensions do not fit %v", index, batch, data)
 	}
-	c.set(0, c.inType(0), slices.Concat(index[:len(index)-1], data[batch+last:]))
+	c.set(0, c.inType(0), joinShapes(index[:len(index)-1], data[batch+last:]))
 	return nil
 }
 

@@ -1,0 +1,130 @@
+package onnx
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/protobuf/proto"
+
+	"galley"
+	onnxpb "galley/api/onnx/v1"
+)
+
+// ReadOptions say what a model may be.
+type ReadOptions struct {
+	Limits Limits
+	// AnyOpset reads models of any version of the standard operators, to run
+	// them as they are; InferShapes may leave more of them unknown.
+	AnyOpset bool
+}
+
+// Unmarshal reads a model from the bytes of an ONNX file and checks it. Old
+// forms are normalised: initializers are not listed as inputs, typed data
+// becomes bytes, the standard domain is "". Descriptive fields that have no
+// place in a Model (denotations of dimensions, documentation of attributes
+// and tensors) are dropped; anything else that has none is refused.
+//
+// The errors are *galley.Error and name the node or tensor. External data
+// needs ReadFile.
+func Unmarshal(data []byte, opts ReadOptions) (*Model, error) {
+	return unmarshal(data, opts, nil)
+}
+
+// Read is Unmarshal of all of r.
+func Read(r io.Reader, opts ReadOptions) (*Model, error) {
+	data, err := readAll(r, opts.Limits.withDefaults().Bytes, 0)
+	if err != nil {
+		return nil, err
+	}
+	return Unmarshal(data, opts)
+}
+
+// ReadFile reads a model from a file, and external data from the folder that
+// the file is in and from nowhere else.
+func ReadFile(path string, opts ReadOptions) (*Model, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer f.Close()
+	hint := int64(0)
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		hint = info.Size()
+	}
+	data, err := readAll(f, opts.Limits.withDefaults().Bytes, hint)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	external, err := openExternal(filepath.Dir(path))
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer external.close()
+	return unmarshal(data, opts, external)
+}
+
+func unmarshal(data []byte, opts ReadOptions, external *externalData) (*Model, error) {
+	limits := opts.Limits.withDefaults()
+	if int64(len(data)) > limits.Bytes {
+		return nil, tooLarge(limits.Bytes)
+	}
+	if err := scan(data, limits); err != nil {
+		return nil, err
+	}
+	var p onnxpb.ModelProto
+	if err := proto.Unmarshal(data, &p); err != nil {
+		return nil, invalid("model", "is no ONNX file: %w", err)
+	}
+	d := &decoder{limits: limits, external: external}
+	m, err := d.model(&p)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVersions(m, opts.AnyOpset); err != nil {
+		return nil, err
+	}
+	if err := Check(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// readAll reads at most limit bytes into a buffer of hint bytes at first.
+func readAll(r io.Reader, limit, hint int64) ([]byte, error) {
+	if hint > limit {
+		return nil, tooLarge(limit)
+	}
+	var b bytes.Buffer
+	b.Grow(int(hint) + bytes.MinRead)
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, galley.Errorf(galley.DataLoss, "model", "cannot be read: %w", err)
+	}
+	if n > limit {
+		return nil, tooLarge(limit)
+	}
+	return b.Bytes(), nil
+}
+
+func tooLarge(limit int64) error {
+	return galley.Errorf(galley.ResourceExhausted, "model", "is larger than %d bytes", limit).
+		WithRemedy("store its tensors as external data")
+}
+
+func fileError(path string, err error) error {
+	var e *galley.Error
+	switch {
+	case errors.As(err, &e):
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		return galley.Errorf(galley.NotFound, path, "there is no such file")
+	case errors.Is(err, fs.ErrPermission):
+		return galley.Errorf(galley.PermissionDenied, path, "may not be read: %w", err)
+	default:
+		return galley.Errorf(galley.Unknown, path, "%w", err)
+	}
+}
