@@ -18,6 +18,13 @@ type Builder struct {
 // NewBuilder builds onto g; names already used there are not given again.
 func NewBuilder(g *Graph) *Builder {
 	b := &Builder{Graph: g, taken: map[string]bool{}, counts: map[string]int{}, consts: map[string]string{}}
+	b.take(g)
+	return b
+}
+
+// take marks the names of g and of its subgraphs, which may not repeat those
+// around them.
+func (b *Builder) take(g *Graph) {
 	for _, v := range g.Inputs {
 		b.taken[v.Name] = true
 	}
@@ -29,8 +36,8 @@ func NewBuilder(g *Graph) *Builder {
 		for _, o := range n.Outputs {
 			b.taken[o] = true
 		}
+		n.eachGraph(b.take)
 	}
-	return b
 }
 
 // SetPrefix puts prefix before the names that are made from now on.
