@@ -1,0 +1,60 @@
+# What outsiders type. Each target works from a fresh clone.
+
+GO        ?= go
+PYTHON    ?= python3
+PEERS     := .peers
+BIN       := bin/galley
+VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_  := -trimpath -ldflags "-X main.revision=$(VERSION)"
+
+.PHONY: build quickstart test test-peers test-cluster lint generate bench up fuzz clean
+
+build: ## writes bin/galley
+	$(GO) build $(GOFLAGS_) -o $(BIN) ./cmd/galley
+
+quickstart: build ## the main job, end to end, on embedded data
+	$(BIN) doctor --fix
+	$(BIN) quickstart
+
+up: build ## the server, on loopback
+	$(BIN) doctor --fix
+	$(BIN) up
+
+test: build ## all tests that need no Python, GPU or cluster
+	$(BIN) doctor --fix
+	$(GO) test -count=1 ./...
+	$(GO) test -count=1 -race -short ./...
+	CGO_ENABLED=0 $(GO) build -o /dev/null ./...
+
+$(PEERS)/done: peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r peers/requirements.txt
+	touch $@
+
+test-peers: build $(PEERS)/done ## against PyTorch, onnxruntime, tokenizers, scikit-learn, tritonclient
+	$(BIN) doctor --fix
+	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(GO) test -count=1 -tags peers -run Peer -timeout 30m ./...
+
+bench: build $(PEERS)/done ## measures; writes what docs/benchmarks.md quotes
+	$(BIN) doctor --fix
+	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(GO) test -count=1 -tags "peers bench" -run Bench -timeout 60m -p 1 -v ./...
+
+lint: ## formatting, vet, static analysis, generated code, tidy modules
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || (echo 'run gofmt -w on these files'; exit 1)
+	$(GO) vet ./...
+	$(GO) vet -tags "peers bench" ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	$(GO) mod tidy -diff
+	$(MAKE) generate
+	@git diff --exit-code --stat -- api || (echo 'generated code is not what api/ says; commit it'; exit 1)
+
+generate: ## Go from api/*.proto
+	$(GO) -C tools run ./protogen ../api
+
+fuzz: ## each fuzz target for half a minute
+	@for t in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
+	  for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$t); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s $$(dirname $$t) || exit 1; done; done
+
+clean:
+	rm -rf bin $(PEERS)
