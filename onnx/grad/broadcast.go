@@ -37,7 +37,7 @@ func (c *Context) sumToShape(g string, from onnx.Shape, to string) string {
 		leading = 0
 	}
 	if columns, fixed := fixedProduct(from[leading:]); fixed && columns > 1 && leading > 0 {
-		return c.ReshapeTo(c.columnSums(g, from[:leading], columns), to)
+		return c.ReshapeTo(c.columnSums(g, from, leading, columns), to)
 	}
 	if len(from) == len(target) {
 		return c.reduceSum(g, axes, true)
@@ -70,15 +70,14 @@ func broadcastAxes(from, to onnx.Shape) ([]int64, bool) {
 	return axes, true
 }
 
-// columnSums sums g, taken as a matrix of the given number of columns, over
-// its rows; rows are the dimensions that make them up. The product with a row
-// of ones is faster than ReduceSum.
-func (c *Context) columnSums(g string, rows onnx.Shape, columns int64) string {
+// columnSums sums g, of the given shape, over its leading dimensions; the rest
+// are columns. The product with a row of ones is faster than ReduceSum.
+func (c *Context) columnSums(g string, shape onnx.Shape, leading int, columns int64) string {
 	matrix := g
-	if len(rows) != 1 {
+	if leading != 1 || len(shape) != 2 {
 		matrix = c.memo(flattenKey(g, columns), func() string { return c.Op("Reshape", g, c.Ints(-1, columns)) })
 	}
-	return c.Op("MatMul", c.onesRow(matrix, rows), matrix)
+	return c.Op("MatMul", c.onesRow(matrix, shape[:leading]), matrix)
 }
 
 // onesRow returns ones of shape [1, m], where m is the number of rows of

@@ -1,7 +1,6 @@
 package grad
 
 import (
-	"fmt"
 	"slices"
 
 	"galley/onnx"
@@ -14,7 +13,8 @@ func init() {
 }
 
 // oneHotRows is the number of rows up to which a table's gradient is a
-// product with a one-hot matrix: beyond it adding row by row is faster.
+// product with a one-hot matrix: beyond it adding row by row is faster. OneHot
+// exists for Float only.
 const oneHotRows = 64
 
 func gatherGrad(c *Context, dy []string) ([]string, error) {
@@ -37,7 +37,7 @@ func gatherGrad(c *Context, dy []string) ([]string, error) {
 	}
 	width := c.product(x, axis+1, len(shape))
 	rows := shape[axis].Size
-	if axis == 0 && rows > 0 && rows <= oneHotRows {
+	if axis == 0 && rows > 0 && rows <= oneHotRows && c.elementType() == onnx.Float {
 		hot := c.OpAttrs("OneHot", map[string]onnx.Attr{"axis": int64(-1)},
 			c.Op("Reshape", indices, c.Ints(-1)), c.Ints(rows), c.onOff())
 		flat := c.reshapeDims(dy[0], count, width)
@@ -50,9 +50,8 @@ func gatherGrad(c *Context, dy []string) ([]string, error) {
 
 // onOff is the pair (0, 1) that OneHot writes.
 func (c *Context) onOff() string {
-	t := c.elementType()
-	return c.memo(fmt.Sprint("on and off ", t), func() string {
-		return c.Weight(tensorOf(t, c.Name("const"), []float64{0, 1}, 2))
+	return c.memo("on and off", func() string {
+		return c.Weight(onnx.NewFloat(c.Name("const"), []float32{0, 1}, 2))
 	})
 }
 
