@@ -12,19 +12,16 @@ func TestReduce(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		domain domain
-		empty  bool // sizes of zero make sense
 	}{
-		{"ReduceSum", anywhere, true}, {"ReduceMean", anywhere, false},
-		{"ReduceMax", distinct, false}, {"ReduceMin", distinct, false},
-		{"ReduceL1", offZero, true}, {"ReduceL2", offZero, true}, {"ReduceSumSquare", anywhere, true},
-		{"ReduceLogSumExp", anywhere, false},
+		{"ReduceSum", anywhere}, {"ReduceMean", anywhere},
+		{"ReduceMax", distinct}, {"ReduceMin", distinct},
+		{"ReduceL1", offZero}, {"ReduceL2", offZero}, {"ReduceSumSquare", anywhere},
+		{"ReduceLogSumExp", anywhere},
 	} {
 		property(t, c.name, func(rt *rapid.T) *fixture {
 			shape := dims(rt, 1, 3)
-			if !c.empty {
-				for i := range shape {
-					shape[i] = max(shape[i], 1)
-				}
+			for i := range shape { // ONNX Runtime's reductions of nothing have wrong shapes
+				shape[i] = max(shape[i], 1)
 			}
 			var axes []int64
 			for i := range shape {
@@ -40,11 +37,7 @@ func TestReduce(t *testing.T) {
 					delete(at, "noop_with_empty_axes")
 				}
 			}
-			declare := declarations(rt)
-			if size(shape) == 0 && declare == symbols {
-				declare = unnamed // ONNX Runtime's planner confuses named empty dimensions with others
-			}
-			return &fixture{operands: []operand{{dims: shape, domain: c.domain}}, opset: opset, declare: declare,
+			return &fixture{operands: []operand{{dims: shape, domain: c.domain}}, opset: opset,
 				build: func(b *onnx.Builder, in []string) string {
 					if len(axes) == 0 {
 						return b.OpAttrs(c.name, at, in[0])
