@@ -1,0 +1,178 @@
+package rpc
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"slices"
+	"strconv"
+
+	inferencepb "galley/api/inference/v2"
+
+	"galley"
+	"galley/onnx"
+	"galley/onnx/session"
+	"galley/registry"
+	"galley/serving"
+)
+
+// Inference answers the Open Inference Protocol.
+type Inference struct {
+	inferencepb.UnimplementedGRPCInferenceServiceServer
+	Table   *serving.Table
+	Store   registry.Store
+	Name    string // of the server, in its metadata
+	Version string
+}
+
+// maxTensors bounds the inputs and outputs of a request.
+const maxTensors = 256
+
+// ServerLive says that the process answers.
+func (s *Inference) ServerLive(context.Context, *inferencepb.ServerLiveRequest) (*inferencepb.ServerLiveResponse, error) {
+	return &inferencepb.ServerLiveResponse{Live: true}, nil
+}
+
+// ServerReady says that models can be asked.
+func (s *Inference) ServerReady(context.Context, *inferencepb.ServerReadyRequest) (*inferencepb.ServerReadyResponse, error) {
+	return &inferencepb.ServerReadyResponse{Ready: true}, nil
+}
+
+// ServerMetadata names the server and what it speaks beyond the protocol.
+func (s *Inference) ServerMetadata(context.Context, *inferencepb.ServerMetadataRequest) (*inferencepb.ServerMetadataResponse, error) {
+	return &inferencepb.ServerMetadataResponse{Name: s.Name, Version: s.Version, Extensions: []string{"binary_tensor_data"}}, nil
+}
+
+// ModelReady reports whether a model can be asked; it opens it to know.
+func (s *Inference) ModelReady(ctx context.Context, r *inferencepb.ModelReadyRequest) (*inferencepb.ModelReadyResponse, error) {
+	lease, err := s.acquire(ctx, r.GetName(), r.GetVersion())
+	if err != nil {
+		if code := galley.CodeOf(err); code == galley.NotFound || code == galley.InvalidArgument {
+			return nil, statusOf(err)
+		}
+		return &inferencepb.ModelReadyResponse{Ready: false}, nil
+	}
+	lease.Release()
+	return &inferencepb.ModelReadyResponse{Ready: true}, nil
+}
+
+// ModelMetadata describes a model's inputs and outputs.
+func (s *Inference) ModelMetadata(ctx context.Context, r *inferencepb.ModelMetadataRequest) (*inferencepb.ModelMetadataResponse, error) {
+	lease, err := s.acquire(ctx, r.GetName(), r.GetVersion())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	defer lease.Release()
+	versions, err := s.versions(ctx, r.GetName(), lease.Version.Number, r.GetVersion() != "")
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &inferencepb.ModelMetadataResponse{
+		Name: r.GetName(), Versions: versions, Platform: lease.Platform,
+		Inputs:  metadata(lease.Signature.Inputs),
+		Outputs: metadata(lease.Signature.Outputs),
+	}, nil
+}
+
+// versions lists a model's numbers, or the one that was asked for.
+func (s *Inference) versions(ctx context.Context, name string, number int, one bool) ([]string, error) {
+	if one {
+		return []string{strconv.Itoa(number)}, nil
+	}
+	m, err := s.Store.Model(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []string
+	for _, v := range m.Versions {
+		numbers = append(numbers, strconv.Itoa(v.Number))
+	}
+	return numbers, nil
+}
+
+func metadata(values []onnx.Value) []*inferencepb.ModelMetadataResponse_TensorMetadata {
+	var out []*inferencepb.ModelMetadataResponse_TensorMetadata
+	for _, v := range values {
+		m := &inferencepb.ModelMetadataResponse_TensorMetadata{Name: v.Name, Datatype: datatype(v.Type)}
+		for _, d := range v.Shape {
+			m.Shape = append(m.Shape, max(d.Size, -1))
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// ModelInfer answers with the version that the request goes to.
+func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferRequest) (*inferencepb.ModelInferResponse, error) {
+	if n := max(len(r.GetInputs()), len(r.GetOutputs())); n > maxTensors {
+		return nil, statusOf(galley.Errorf(galley.InvalidArgument, "inputs", "%d tensors in one request", n).
+			WithRemedy("send at most %d", maxTensors))
+	}
+	inputs, err := inputTensors(r)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	lease, err := s.acquire(ctx, r.GetModelName(), r.GetModelVersion())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	defer lease.Release()
+	outputs, err := lease.Infer(ctx, inputs)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	defer func() {
+		for _, t := range outputs {
+			t.Close()
+		}
+	}()
+	response, err := s.response(r, lease, outputs)
+	return response, statusOf(err)
+}
+
+func (s *Inference) acquire(ctx context.Context, name, version string) (*serving.Lease, error) {
+	if err := galley.CheckName("model_name", name); err != nil {
+		return nil, err
+	}
+	return s.Table.Acquire(ctx, name, version)
+}
+
+// response writes the outputs that were asked for, all if none was named, in
+// the signature's order.
+func (s *Inference) response(r *inferencepb.ModelInferRequest, lease *serving.Lease, outputs map[string]*session.Tensor) (*inferencepb.ModelInferResponse, error) {
+	response := &inferencepb.ModelInferResponse{
+		ModelName: r.GetModelName(), ModelVersion: strconv.Itoa(lease.Version.Number), Id: r.GetId(),
+		Parameters: map[string]*inferencepb.InferParameter{
+			"prediction_id": {ParameterChoice: &inferencepb.InferParameter_StringParam{StringParam: predictionID()}},
+		},
+	}
+	for _, asked := range r.GetOutputs() {
+		if _, ok := outputs[asked.GetName()]; !ok {
+			return nil, galley.Errorf(galley.InvalidArgument, printable(asked.GetName()), "is not an output of %s", lease.Version.Ref()).
+				WithRemedy("ask ModelMetadata for its outputs")
+		}
+	}
+	for _, v := range lease.Signature.Outputs {
+		t, ok := outputs[v.Name]
+		wanted := slices.ContainsFunc(r.GetOutputs(), func(o *inferencepb.ModelInferRequest_InferRequestedOutputTensor) bool {
+			return o.GetName() == v.Name
+		})
+		if !ok || len(r.GetOutputs()) > 0 && !wanted {
+			continue
+		}
+		response.Outputs = append(response.Outputs, &inferencepb.ModelInferResponse_InferOutputTensor{
+			Name: v.Name, Datatype: datatype(t.Type), Shape: t.Shape,
+		})
+		response.RawOutputContents = append(response.RawOutputContents, rawBytes(t))
+	}
+	return response, nil
+}
+
+// predictionID names one answer, for feedback on it.
+func predictionID() string {
+	var b [16]byte
+	// The system's randomness does not fail: crypto/rand stops the process
+	// rather than give less.
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,109 @@
+// Package rpc is galley's gRPC surface: the Open Inference Protocol for
+// applications, the control API for engineers, health and reflection. Wire
+// types stop here.
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	controlpb "galley/api/control/v1"
+	inferencepb "galley/api/inference/v2"
+)
+
+// Bounds of a connection.
+const (
+	maxMessage = 64 << 20
+	maxStreams = 1024
+	maxHeaders = 64 << 10
+)
+
+// A Server serves both APIs over gRPC.
+type Server struct {
+	grpc   *grpc.Server
+	health *health.Server
+}
+
+// NewServer makes a server of the two services.
+func NewServer(inference inferencepb.GRPCInferenceServiceServer, control controlpb.ControlServer, log *slog.Logger) *Server {
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(unaryGuard(log)),
+		grpc.ChainStreamInterceptor(streamGuard(log)),
+	)
+	s := &Server{grpc: g, health: health.NewServer()}
+	inferencepb.RegisterGRPCInferenceServiceServer(g, inference)
+	controlpb.RegisterControlServer(g, control)
+	healthpb.RegisterHealthServer(g, s.health)
+	reflection.Register(g)
+	for _, name := range []string{"", inferencepb.GRPCInferenceService_ServiceDesc.ServiceName, controlpb.Control_ServiceDesc.ServiceName} {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	return s
+}
+
+// Serve answers on l until Shutdown.
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// Shutdown refuses new requests and waits for those under way, until ctx
+// ends; then it cuts them off.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.health.Shutdown()
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+// unaryGuard turns a panic of a handler into an Internal error and logs what
+// failed for reasons of the server.
+func unaryGuard(log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
+		defer func() { err = finish(log, info.FullMethod, recover(), err) }()
+		return handler(ctx, request)
+	}
+}
+
+func streamGuard(log *slog.Logger) grpc.StreamServerInterceptor {
+	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+		defer func() { err = finish(log, info.FullMethod, recover(), err) }()
+		return handler(server, stream)
+	}
+}
+
+func finish(log *slog.Logger, method string, panicked any, err error) error {
+	if panicked != nil {
+		log.Error("handler panicked", "method", method, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		return status.Error(codes.Internal, "internal error; the server's log has the details")
+	}
+	switch status.Code(err) {
+	case codes.Internal, codes.Unknown, codes.DataLoss:
+		log.Error("request failed", "method", method, "error", err)
+	}
+	return err
+}

@@ -1,0 +1,209 @@
+package rpc
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+
+	inferencepb "galley/api/inference/v2"
+
+	"galley"
+	"galley/onnx"
+	"galley/onnx/session"
+)
+
+// maxElements bounds a tensor of a request.
+const maxElements = 64 << 20
+
+// datatypes are the protocol's names of element types.
+var datatypes = map[string]onnx.DataType{
+	"BOOL": onnx.Bool, "UINT8": onnx.Uint8, "UINT16": onnx.Uint16, "UINT32": onnx.Uint32, "UINT64": onnx.Uint64,
+	"INT8": onnx.Int8, "INT16": onnx.Int16, "INT32": onnx.Int32, "INT64": onnx.Int64,
+	"FP16": onnx.Float16, "FP32": onnx.Float, "FP64": onnx.Double, "BF16": onnx.BFloat16, "BYTES": onnx.String,
+}
+
+// datatype returns the protocol's name of an element type, "" if it has none.
+func datatype(t onnx.DataType) string {
+	for name, d := range datatypes {
+		if d == t {
+			return name
+		}
+	}
+	return ""
+}
+
+// inputTensors reads the tensors of a request.
+func inputTensors(r *inferencepb.ModelInferRequest) (map[string]*session.Tensor, error) {
+	raw := r.GetRawInputContents()
+	if len(raw) > 0 && len(raw) != len(r.GetInputs()) {
+		return nil, galley.Errorf(galley.InvalidArgument, "raw_input_contents", "has %d entries for %d inputs", len(raw), len(r.GetInputs())).
+			WithRemedy("send one entry an input, or use contents for all")
+	}
+	inputs := make(map[string]*session.Tensor, len(r.GetInputs()))
+	for i, in := range r.GetInputs() {
+		if _, twice := inputs[in.GetName()]; twice {
+			return nil, galley.Errorf(galley.InvalidArgument, "inputs", "input %q is given twice", in.GetName())
+		}
+		var bytes []byte
+		if len(raw) > 0 {
+			if in.GetContents() != nil {
+				return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has both contents and raw_input_contents").
+					WithRemedy("send one of them")
+			}
+			bytes = raw[i]
+		}
+		t, err := inputTensor(in, bytes, len(raw) > 0)
+		if err != nil {
+			return nil, err
+		}
+		inputs[in.GetName()] = t
+	}
+	return inputs, nil
+}
+
+func inputTensor(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte, isRaw bool) (*session.Tensor, error) {
+	t, ok := datatypes[in.GetDatatype()]
+	if !ok {
+		return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has the unknown datatype %q", in.GetDatatype()).
+			WithRemedy("use one of BOOL, UINT8 to UINT64, INT8 to INT64, FP16, FP32, FP64, BYTES")
+	}
+	n := int64(1)
+	for _, d := range in.GetShape() {
+		if d < 0 || d > maxElements || n*d > maxElements {
+			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has the impossible shape %v", in.GetShape()).
+				WithRemedy("send sizes of 0 and more, %d elements at most", maxElements)
+		}
+		n *= d
+	}
+	count := func(got int) error {
+		if int64(got) != n {
+			return galley.Errorf(galley.InvalidArgument, in.GetName(), "has %d elements for the shape %v, which has %d", got, in.GetShape(), n)
+		}
+		return nil
+	}
+	if t == onnx.String {
+		texts, err := stringElements(in, raw, isRaw, n)
+		if err != nil {
+			return nil, err
+		}
+		if err := count(len(texts)); err != nil {
+			return nil, err
+		}
+		return session.NewStrings(texts, in.GetShape()...)
+	}
+	if isRaw {
+		width := t.Bits() / 8
+		if int64(len(raw)) != n*width {
+			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has %d bytes for the shape %v of %s, which takes %d",
+				len(raw), in.GetShape(), in.GetDatatype(), n*width)
+		}
+		// Copied: the message's bytes may lie at any address, elements may not.
+		return session.FromMemory(t, in.GetShape(), aligned(raw), nil), nil
+	}
+	return contentsTensor(in, t, count)
+}
+
+// aligned copies bytes to where elements of eight bytes can lie.
+func aligned(raw []byte) []byte {
+	words := make([]uint64, (len(raw)+7)/8)
+	t, err := session.New(words, int64(len(words)))
+	if err != nil {
+		return nil
+	}
+	out := t.Bytes()[:len(raw)]
+	copy(out, raw)
+	return out
+}
+
+// contentsTensor reads the typed contents, which widen small integers.
+func contentsTensor(in *inferencepb.ModelInferRequest_InferInputTensor, t onnx.DataType, count func(int) error) (*session.Tensor, error) {
+	c, shape := in.GetContents(), in.GetShape()
+	switch t {
+	case onnx.Float:
+		return filled(c.GetFp32Contents(), shape, count)
+	case onnx.Double:
+		return filled(c.GetFp64Contents(), shape, count)
+	case onnx.Int64:
+		return filled(c.GetInt64Contents(), shape, count)
+	case onnx.Uint64:
+		return filled(c.GetUint64Contents(), shape, count)
+	case onnx.Int32:
+		return filled(c.GetIntContents(), shape, count)
+	case onnx.Uint32:
+		return filled(c.GetUintContents(), shape, count)
+	case onnx.Bool:
+		return filled(c.GetBoolContents(), shape, count)
+	case onnx.Int8:
+		return narrowed[int8](in, c.GetIntContents(), count)
+	case onnx.Int16:
+		return narrowed[int16](in, c.GetIntContents(), count)
+	case onnx.Uint8:
+		return narrowed[uint8](in, c.GetUintContents(), count)
+	case onnx.Uint16:
+		return narrowed[uint16](in, c.GetUintContents(), count)
+	default:
+		return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "%s has no typed contents", in.GetDatatype()).
+			WithRemedy("send it in raw_input_contents")
+	}
+}
+
+func filled[T session.Number](data []T, shape []int64, count func(int) error) (*session.Tensor, error) {
+	if err := count(len(data)); err != nil {
+		return nil, err
+	}
+	return session.New(data, shape...)
+}
+
+func narrowed[T int8 | int16 | uint8 | uint16, W int32 | uint32](in *inferencepb.ModelInferRequest_InferInputTensor, wide []W, count func(int) error) (*session.Tensor, error) {
+	data := make([]T, len(wide))
+	for i, v := range wide {
+		if data[i] = T(v); W(data[i]) != v {
+			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "%d does not fit %s", v, in.GetDatatype())
+		}
+	}
+	return filled(data, in.GetShape(), count)
+}
+
+// stringElements reads a BYTES tensor.
+func stringElements(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte, isRaw bool, n int64) ([]string, error) {
+	var texts []string
+	if !isRaw {
+		for _, b := range in.GetContents().GetBytesContents() {
+			texts = append(texts, string(b))
+		}
+		return texts, nil
+	}
+	for len(raw) > 0 {
+		if len(raw) < 4 || uint64(binary.LittleEndian.Uint32(raw)) > uint64(len(raw)-4) || int64(len(texts)) == n {
+			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "its bytes are not %d elements of a length and that many bytes", n)
+		}
+		size := binary.LittleEndian.Uint32(raw)
+		texts = append(texts, string(raw[4:4+size]))
+		raw = raw[4+size:]
+	}
+	return texts, nil
+}
+
+// rawBytes writes a tensor's elements as the protocol's raw contents.
+func rawBytes(t *session.Tensor) []byte {
+	if t.Type != onnx.String {
+		return append([]byte(nil), t.Bytes()...)
+	}
+	var out []byte
+	for _, s := range t.Strings() {
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(s)))
+		out = append(out, s...)
+	}
+	return out
+}
+
+// printable shortens text of a request for a message.
+func printable(s string) string {
+	const most = 60
+	if !utf8.ValidString(s) {
+		return "(not UTF-8)"
+	}
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

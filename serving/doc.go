@@ -1,0 +1,12 @@
+// Package serving answers requests with registered versions: it finds the
+// version that a request goes to, keeps it open while requests use it, and
+// switches to another without failing one.
+//
+//	request -> Table.Acquire: name, version or alias -> open version
+//	        -> Lease.Infer: encode, run, decode
+//	        -> Lease.Release
+//
+// A switch opens the new version first, then points traffic at it, and closes
+// a version only when its last request has been answered. The version before
+// stays open, so that a rollback waits for nothing.
+package serving

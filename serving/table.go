@@ -1,0 +1,280 @@
+package serving
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+
+	"galley"
+	"galley/registry"
+)
+
+// warm is how many versions of a model stay open besides the one that traffic
+// goes to: the one before it, and what was asked for by number last.
+const warm = 2
+
+// An OpenFunc opens a version for requests.
+type OpenFunc func(ctx context.Context, v registry.Version) (*Servable, error)
+
+// A Table holds the open versions of all models. Its methods may be called by
+// several goroutines at once.
+type Table struct {
+	store registry.Store
+	open  OpenFunc
+
+	mu     sync.Mutex
+	models map[string]*model
+	closed bool
+}
+
+// A model is the open versions of one model.
+type model struct {
+	traffic *opened         // what requests without a version go to; nil until first asked
+	opened  map[int]*opened // by version number
+	recent  []int           // numbers, the last asked for at the end
+}
+
+// An opened version counts its users. ready is closed when loading ended.
+type opened struct {
+	servable *Servable
+	err      error
+	ready    chan struct{}
+	users    int
+	evicted  bool // close when the last user leaves
+}
+
+// NewTable makes a table that looks versions up in store and opens them with
+// open.
+func NewTable(store registry.Store, open OpenFunc) *Table {
+	return &Table{store: store, open: open, models: map[string]*model{}}
+}
+
+// A Lease is the right to use an open version until Release.
+type Lease struct {
+	*Servable
+	table   *Table
+	opened  *opened
+	release sync.Once
+}
+
+// Release gives the version back; the lease must not be used afterwards.
+func (l *Lease) Release() {
+	l.release.Do(func() {
+		l.table.mu.Lock()
+		defer l.table.mu.Unlock()
+		l.opened.users--
+		l.opened.closeIfUnused()
+	})
+}
+
+// Acquire returns the version of name that a request for version goes to:
+// empty for traffic's, else a number or an alias. It opens the version if it
+// is not open.
+func (t *Table) Acquire(ctx context.Context, name, version string) (*Lease, error) {
+	if version == "" {
+		if l := t.acquireTraffic(name); l != nil {
+			return l, nil
+		}
+		if err := t.Follow(ctx, name); err != nil {
+			return nil, err
+		}
+		if l := t.acquireTraffic(name); l != nil {
+			return l, nil
+		}
+		return nil, galley.Errorf(galley.Unavailable, name, "the server is closing")
+	}
+	// A number that is open needs no look-up: versions do not change.
+	if n, err := strconv.Atoi(version); err == nil {
+		if l := t.acquireOpen(name, n); l != nil {
+			return l, nil
+		}
+	}
+	v, err := registry.ResolveTraffic(ctx, t.store, name, version)
+	if err != nil {
+		return nil, err
+	}
+	o, err := t.use(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	return t.lease(o), nil
+}
+
+// Follow points traffic of name at the version that it goes to now, after a
+// promotion, a rollback or a new version. The version is open when Follow
+// returns; requests go to the former one until then.
+func (t *Table) Follow(ctx context.Context, name string) error {
+	v, err := registry.ResolveTraffic(ctx, t.store, name, "")
+	if err != nil {
+		return err
+	}
+	o, err := t.use(ctx, v)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.models[name].traffic = o
+	o.users--
+	t.models[name].evict()
+	return nil
+}
+
+// Forget closes a version that was deleted.
+func (t *Table) Forget(name string, number int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m, ok := t.models[name]
+	if !ok {
+		return
+	}
+	if o, ok := m.opened[number]; ok {
+		m.drop(number, o)
+		if m.traffic == o {
+			m.traffic = nil
+		}
+	}
+}
+
+// Close closes all versions, each when its last request has been answered,
+// and refuses new requests.
+func (t *Table) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for _, m := range t.models {
+		m.traffic = nil
+		for n, o := range m.opened {
+			m.drop(n, o)
+		}
+	}
+}
+
+func (t *Table) acquireTraffic(name string) *Lease {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m, ok := t.models[name]
+	if !ok || m.traffic == nil {
+		return nil
+	}
+	m.traffic.users++
+	return t.lease(m.traffic)
+}
+
+func (t *Table) acquireOpen(name string, number int) *Lease {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m, ok := t.models[name]
+	if !ok {
+		return nil
+	}
+	o, ok := m.opened[number]
+	if !ok || o.servable == nil {
+		return nil
+	}
+	m.touch(number)
+	o.users++
+	return t.lease(o)
+}
+
+func (t *Table) lease(o *opened) *Lease { return &Lease{Servable: o.servable, table: t, opened: o} }
+
+// use opens v, or waits for who is opening it, and counts the caller as a
+// user.
+func (t *Table) use(ctx context.Context, v registry.Version) (*opened, error) {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil, galley.Errorf(galley.Unavailable, v.Name, "the server is closing")
+	}
+	m, ok := t.models[v.Name]
+	if !ok {
+		m = &model{opened: map[int]*opened{}}
+		t.models[v.Name] = m
+	}
+	o, ok := m.opened[v.Number]
+	if !ok {
+		o = &opened{ready: make(chan struct{})}
+		m.opened[v.Number] = o
+		// Whoever asked first may go away; others wait for the same version.
+		go t.load(context.WithoutCancel(ctx), m, v, o)
+	}
+	o.users++
+	m.touch(v.Number)
+	t.mu.Unlock()
+
+	select {
+	case <-o.ready:
+	case <-ctx.Done():
+		t.leave(o)
+		return nil, ctx.Err()
+	}
+	if o.err != nil {
+		t.leave(o)
+		return nil, o.err
+	}
+	return o, nil
+}
+
+func (t *Table) leave(o *opened) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o.users--
+	o.closeIfUnused()
+}
+
+func (t *Table) load(ctx context.Context, m *model, v registry.Version, o *opened) {
+	servable, err := t.open(ctx, v)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o.servable, o.err = servable, err
+	if err != nil { // the next request tries again
+		if m.opened[v.Number] == o {
+			m.drop(v.Number, o)
+		}
+	}
+	close(o.ready)
+	m.evict()
+	o.closeIfUnused()
+}
+
+// touch notes that a version was asked for.
+func (m *model) touch(number int) {
+	if i := slices.Index(m.recent, number); i >= 0 {
+		m.recent = slices.Delete(m.recent, i, i+1)
+	}
+	m.recent = append(m.recent, number)
+}
+
+// evict drops the versions that are not kept warm.
+func (m *model) evict() {
+	kept := 0
+	for i := len(m.recent) - 1; i >= 0; i-- {
+		n := m.recent[i]
+		o, ok := m.opened[n]
+		if !ok || o == m.traffic {
+			continue
+		}
+		if kept++; kept > warm && o.servable != nil {
+			m.drop(n, o)
+		}
+	}
+}
+
+// drop takes a version off the table; it closes when its last user leaves.
+func (m *model) drop(number int, o *opened) {
+	delete(m.opened, number)
+	if i := slices.Index(m.recent, number); i >= 0 {
+		m.recent = slices.Delete(m.recent, i, i+1)
+	}
+	o.evicted = true
+	o.closeIfUnused()
+}
+
+func (o *opened) closeIfUnused() {
+	if o.evicted && o.users == 0 && o.servable != nil {
+		o.servable.close()
+		o.servable = nil
+	}
+}
