@@ -1,0 +1,58 @@
+package trainer
+
+// The tasks that can be trained.
+const (
+	TextClassification = "text-classification"
+	TextMLM            = "text-mlm"
+)
+
+// defaults returns what a job file leaves out. from says that the job goes on
+// from a model, which then fixes architecture and tokenizer. An unknown task
+// has the defaults of classification.
+func defaults(task string, from bool) Spec {
+	s := Spec{
+		APIVersion: APIVersion,
+		Kind:       KindTrain,
+		Task:       task,
+		Data:       Data{Fraction: 1},
+		Model: Model{
+			Architecture: "text-encoder",
+			Layers:       2,
+			Hidden:       128,
+			Heads:        4,
+			FeedForward:  512,
+			MaxLength:    64,
+			Dropout:      0.1,
+			NGrams:       NGrams{Orders: 3, Buckets: 65536, Width: 64},
+			Tokenizer:    "wordpiece",
+			Vocabulary:   8000,
+		},
+		Recipe: Recipe{
+			Epochs:     8,
+			BatchSize:  32,
+			Accumulate: 1,
+			Optimizer: Optimizer{
+				Name: "adamw", LR: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, WeightDecay: 0.01, TableRate: 1,
+			},
+			Schedule:        Schedule{Decay: "cosine", Warmup: 0.06},
+			ClipNorm:        1,
+			LabelSmoothing:  0.1,
+			ClassWeights:    ClassWeights{Mode: "none"},
+			CheckpointEvery: 100,
+			Seed:            1,
+		},
+		Engine:    "onnx",
+		Resources: Resources{CPUs: 2},
+	}
+	if task == TextMLM {
+		s.Model.NGrams = NGrams{}
+		s.Recipe.LabelSmoothing = 0
+		s.Recipe.MaskRate = 0.15
+	}
+	if from {
+		m := &s.Model
+		m.Architecture, m.Tokenizer = "", ""
+		m.Layers, m.Hidden, m.Heads, m.FeedForward, m.Vocabulary = 0, 0, 0, 0, 0
+	}
+	return s
+}

@@ -1,0 +1,100 @@
+package trainer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+)
+
+// whole and real are numbers of a spec and the ranges they must lie in, ends
+// included but for a real one's low end if it says above.
+type (
+	whole struct {
+		path      string
+		value     int
+		low, high int
+	}
+	real struct {
+		path      string
+		value     float64
+		low, high float64
+		above     bool
+	}
+)
+
+func (c *checker) ranges(s Spec) {
+	m, r, o := s.Model, s.Recipe, s.Recipe.Optimizer
+	wholes := []whole{
+		{"model.max_length", m.MaxLength, 4, 8192},
+		{"model.ngrams.orders", m.NGrams.Orders, 0, 5},
+		{"recipe.epochs", r.Epochs, 1, 10_000},
+		{"recipe.max_steps", r.MaxSteps, 0, 100_000_000},
+		{"recipe.batch_size", r.BatchSize, 1, 4096},
+		{"recipe.accumulate", r.Accumulate, 1, 1024},
+		{"recipe.early_stop", r.EarlyStop, 0, 1000},
+		{"recipe.validate_every", r.ValidateEvery, 0, 1_000_000},
+		{"recipe.checkpoint_every", r.CheckpointEvery, 1, 1_000_000},
+		{"resources.cpus", s.Resources.CPUs, 1, 1024},
+		{"resources.gpus", s.Resources.GPUs, 0, 0},
+	}
+	if s.From == "" {
+		wholes = append(wholes,
+			whole{"model.layers", m.Layers, 1, 64},
+			whole{"model.hidden", m.Hidden, 8, 4096},
+			whole{"model.heads", m.Heads, 1, 128},
+			whole{"model.feed_forward", m.FeedForward, 8, 16384},
+			whole{"model.vocabulary", m.Vocabulary, 100, 200_000},
+		)
+	}
+	if m.NGrams.Orders > 0 {
+		wholes = append(wholes,
+			whole{"model.ngrams.buckets", m.NGrams.Buckets, 16, 1 << 24},
+			whole{"model.ngrams.width", m.NGrams.Width, 1, 4096},
+		)
+	}
+	for _, w := range wholes {
+		switch {
+		case w.value >= w.low && w.value <= w.high:
+		case w.low == w.high:
+			c.wrong(w.path, fmt.Sprintf("write %d", w.low), "is %d; this build has none", w.value)
+		default:
+			c.wrong(w.path, fmt.Sprintf("write a whole number from %d to %d", w.low, w.high), "%d is out of range", w.value)
+		}
+	}
+
+	reals := []real{
+		{"data.fraction", s.Data.Fraction, 0, 1, true},
+		{"model.dropout", m.Dropout, 0, 0.9, false},
+		{"recipe.optimizer.lr", o.LR, 0, 10, true},
+		{"recipe.optimizer.beta1", o.Beta1, 0, 0.99999, false},
+		{"recipe.optimizer.beta2", o.Beta2, 0, 0.9999999, false},
+		{"recipe.optimizer.epsilon", o.Epsilon, 0, 1, true},
+		{"recipe.optimizer.weight_decay", o.WeightDecay, 0, 10, false},
+		{"recipe.optimizer.table_rate", o.TableRate, 0, 1000, false},
+		{"recipe.schedule.warmup", r.Schedule.Warmup, 0, 1, false},
+		{"recipe.schedule.floor", r.Schedule.Floor, 0, 1, false},
+		{"recipe.clip_norm", r.ClipNorm, 0, 1e6, false},
+		{"recipe.label_smoothing", r.LabelSmoothing, 0, 0.9, false},
+		{"recipe.token_dropout", r.TokenDropout, 0, 0.9, false},
+	}
+	if s.Task == TextMLM {
+		reals = append(reals, real{"recipe.mask_rate", r.MaskRate, 0, 0.9, true})
+	}
+	for _, label := range slices.Sorted(maps.Keys(r.ClassWeights.Values)) {
+		reals = append(reals, real{"recipe.class_weights.values." + clip(label), r.ClassWeights.Values[label], 0, 1000, true})
+	}
+	for _, x := range reals {
+		// Written so that NaN is in no range.
+		if x.value <= x.high && (x.value > x.low || x.value == x.low && !x.above) {
+			continue
+		}
+		remedy := fmt.Sprintf("write a number from %s to %s", number(x.low), number(x.high))
+		if x.above {
+			remedy = fmt.Sprintf("write a number above %s, at most %s", number(x.low), number(x.high))
+		}
+		c.wrong(x.path, remedy, "%s is out of range", number(x.value))
+	}
+}
+
+func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
