@@ -64,7 +64,14 @@ func ReadFile(path string, opts ReadOptions) (*Model, error) {
 		return nil, fileError(path, err)
 	}
 	defer external.close()
-	return unmarshal(data, opts, external)
+	m, err := unmarshal(data, opts, external)
+	var e *galley.Error
+	if errors.As(err, &e) && e.Subject == "model" {
+		named := *e
+		named.Subject = filepath.Base(path)
+		return nil, &named
+	}
+	return m, err
 }
 
 func unmarshal(data []byte, opts ReadOptions, external *externalData) (*Model, error) {

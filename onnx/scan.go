@@ -24,27 +24,35 @@ type scanner struct {
 }
 
 var (
+	graphMessage  = (&onnxpb.GraphProto{}).ProtoReflect().Descriptor().FullName()
 	nodeMessage   = (&onnxpb.NodeProto{}).ProtoReflect().Descriptor().FullName()
 	tensorMessage = (&onnxpb.TensorProto{}).ProtoReflect().Descriptor().FullName()
 	modelMessage  = (&onnxpb.ModelProto{}).ProtoReflect().Descriptor()
 )
 
-// messagesPerGraph is how many messages one nested graph lies below another:
-// graph, node, attribute. messagesInGraph is the deepest other nesting.
-const (
-	messagesPerGraph = 3
-	messagesInGraph  = 16
-)
+// maxMessageDepth bounds the nesting of messages within one graph, where
+// types nest (a sequence of sequences).
+const maxMessageDepth = 16
+
+// A place is how deep a message lies: in how many graphs, and how many
+// messages below the innermost one.
+type place struct{ graphs, messages int }
 
 // scan checks a model's bytes.
 func scan(data []byte, limits Limits) error {
 	s := &scanner{limits: limits}
-	return s.message(data, modelMessage, 0)
+	return s.message(data, modelMessage, place{})
 }
 
-func (s *scanner) message(data []byte, m protoreflect.MessageDescriptor, depth int) error {
-	if depth > messagesPerGraph*s.limits.Depth+messagesInGraph {
+func (s *scanner) message(data []byte, m protoreflect.MessageDescriptor, at place) error {
+	if at.messages++; m.FullName() == graphMessage {
+		at = place{graphs: at.graphs + 1}
+	}
+	if at.graphs > s.limits.Depth+1 {
 		return galley.Errorf(galley.ResourceExhausted, "model", "graphs nest deeper than %d", s.limits.Depth)
+	}
+	if at.messages > maxMessageDepth {
+		return galley.Errorf(galley.ResourceExhausted, "model", "%s nests deeper than %d", m.Name(), maxMessageDepth)
 	}
 	if err := s.count(m.FullName()); err != nil {
 		return err
@@ -61,7 +69,7 @@ func (s *scanner) message(data []byte, m protoreflect.MessageDescriptor, depth i
 			return galley.Errorf(galley.Unimplemented, "model", "%s has the unknown field %d", m.Name(), number).
 				WithRemedy("this is no ONNX model, or one of a newer format than IR version %d", MaxIRVersion)
 		}
-		n, err := s.field(data, f, wire, depth)
+		n, err := s.field(data, f, wire, at)
 		if err != nil {
 			return err
 		}
@@ -71,7 +79,7 @@ func (s *scanner) message(data []byte, m protoreflect.MessageDescriptor, depth i
 }
 
 // field checks one occurrence of f and returns its length.
-func (s *scanner) field(data []byte, f protoreflect.FieldDescriptor, wire protowire.Type, depth int) (int, error) {
+func (s *scanner) field(data []byte, f protoreflect.FieldDescriptor, wire protowire.Type, at place) (int, error) {
 	if wire != protowire.BytesType {
 		if wire != wireOf(f.Kind()) {
 			return 0, mismatch(f, wire)
@@ -93,7 +101,7 @@ func (s *scanner) field(data []byte, f protoreflect.FieldDescriptor, wire protow
 	}
 	switch f.Kind() {
 	case protoreflect.MessageKind:
-		return n, s.message(value, f.Message(), depth+1)
+		return n, s.message(value, f.Message(), at)
 	case protoreflect.StringKind:
 		if !utf8.Valid(value) {
 			return 0, invalid("model", "%s is not valid UTF-8", f.FullName())
