@@ -1,0 +1,109 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+
+	"galley"
+	"galley/internal/store"
+)
+
+// maxEffects is the most effects of one change. A change's effects are
+// numbered within its generation.
+const maxEffects = 256
+
+// commit writes what goes with a change into its transaction. generation is
+// the aggregate's after the change.
+func commit(ctx context.Context, tx *sql.Tx, aggregate, subject string, generation int64, c store.Commit) error {
+	if len(c.Effects) > maxEffects {
+		return galley.Errorf(galley.Internal, subject, "%d effects of one change", len(c.Effects))
+	}
+	for i, e := range c.Effects {
+		_, err := tx.ExecContext(ctx, `INSERT INTO effects (aggregate, sequence, kind, payload) VALUES (?, ?, ?, ?)`,
+			aggregate, generation*maxEffects+int64(i), e.Kind, []byte(e.Payload))
+		if err != nil {
+			return err
+		}
+	}
+	if c.Action == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)`,
+		unix(c.At), string(c.By), c.Action, subject, c.Detail)
+	return err
+}
+
+// PendingEffects returns up to limit effects that are not done, in the order
+// of their commits.
+func (s *Store) PendingEffects(ctx context.Context, limit int) ([]store.Effect, error) {
+	var out []store.Effect
+	err := s.view(ctx, "effects", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT aggregate, sequence, kind, payload FROM effects WHERE done = 0 ORDER BY id LIMIT ?`, bounded(limit))
+		return each(rows, err, func() error {
+			var e store.Effect
+			var payload []byte
+			err := rows.Scan(&e.Aggregate, &e.Sequence, &e.Kind, &payload)
+			if len(payload) > 0 {
+				e.Payload = payload
+			}
+			out = append(out, e)
+			return err
+		})
+	})
+	return out, err
+}
+
+// EffectDone says that an effect has been performed. Saying it again changes
+// nothing.
+func (s *Store) EffectDone(ctx context.Context, aggregate string, sequence int64) error {
+	return s.update(ctx, aggregate, func(tx *sql.Tx) error {
+		r, err := tx.ExecContext(ctx, `UPDATE effects SET done = 1 WHERE aggregate = ? AND sequence = ?`, aggregate, sequence)
+		if err != nil {
+			return err
+		}
+		if n, err := r.RowsAffected(); err != nil || n == 1 {
+			return err
+		}
+		return notFound(aggregate, "effect")
+	})
+}
+
+// Audit returns up to limit entries of the audit log in their order, from the
+// first one after the number given.
+func (s *Store) Audit(ctx context.Context, after int64, limit int) ([]store.Entry, error) {
+	var out []store.Entry
+	err := s.view(ctx, "audit", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT number, at, actor, action, subject, detail FROM audit WHERE number > ? ORDER BY number LIMIT ?`, after, bounded(limit))
+		return each(rows, err, func() error {
+			var e store.Entry
+			var at int64
+			err := rows.Scan(&e.Number, &at, &e.Actor, &e.Action, &e.Subject, &e.Detail)
+			e.At = fromUnix(at)
+			out = append(out, e)
+			return err
+		})
+	})
+	return out, err
+}
+
+// each calls f for every row and closes rows; err is that of the query.
+func each(rows *sql.Rows, err error, f func() error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// bounded is a limit within what one answer may hold.
+func bounded(limit int) int {
+	if limit <= 0 {
+		return 100
+	}
+	return min(limit, store.MaxList)
+}

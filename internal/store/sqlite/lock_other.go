@@ -1,0 +1,15 @@
+//go:build !unix
+
+package sqlite
+
+import "galley"
+
+// A lock cannot be had on this system.
+type lock struct{}
+
+func acquire(path string) (*lock, error) {
+	return nil, galley.Errorf(galley.Unimplemented, path, "this system has no file locks that galley can use").
+		WithRemedy("run galley on Linux or macOS")
+}
+
+func (l *lock) release() error { return nil }

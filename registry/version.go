@@ -1,0 +1,217 @@
+package registry
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"galley"
+)
+
+// Bounds on a version.
+const (
+	maxArtifacts = 1000
+	maxPath      = 255
+	maxSpec      = 1 << 20
+	maxLabels    = 10_000
+	maxLabel     = 256
+	maxMetrics   = 1000
+	maxText      = 1000 // of a line of lineage
+)
+
+// A Version is one model, as registered. Nothing of it changes afterwards;
+// Reports are what has been recorded about it since.
+type Version struct {
+	Name      string             `json:"name"`   // of the model
+	Number    int                `json:"number"` // from 1, given by the store
+	Digest    galley.Digest      `json:"digest"` // see ContentDigest
+	Task      string             `json:"task"`
+	Labels    []string           `json:"labels,omitempty"` // of a classifier, in the order of its scores
+	Artifacts []Artifact         `json:"artifacts"`        // in the order of their paths
+	Lineage   Lineage            `json:"lineage"`
+	Metrics   map[string]float64 `json:"metrics,omitempty"` // on the validation split, as training left them
+	Creator   galley.Actor       `json:"creator,omitempty"`
+	Created   time.Time          `json:"created"`
+	Reports   []ReportRef        `json:"reports,omitempty"`
+}
+
+// An Artifact is a file of a version; its bytes are in the blob store.
+type Artifact struct {
+	Path   string        `json:"path"` // with slashes, relative: "model.onnx"
+	Digest galley.Digest `json:"digest"`
+	Size   int64         `json:"size"`
+}
+
+// Lineage says where a version comes from. A field that does not apply is
+// empty: an imported model has no spec.
+type Lineage struct {
+	Spec          json.RawMessage `json:"spec,omitempty"`
+	SpecDigest    galley.Digest   `json:"spec_digest,omitempty"`
+	Job           string          `json:"job,omitempty"`
+	Dataset       string          `json:"dataset,omitempty"` // name@n
+	DatasetDigest galley.Digest   `json:"dataset_digest,omitempty"`
+	Parent        string          `json:"parent,omitempty"` // name@n
+	ParentDigest  galley.Digest   `json:"parent_digest,omitempty"`
+	Engine        string          `json:"engine,omitempty"`
+	EngineVersion string          `json:"engine_version,omitempty"`
+	Revision      string          `json:"revision,omitempty"` // of galley
+	Hardware      string          `json:"hardware,omitempty"`
+}
+
+// Ref returns the version as "name@n".
+func (v Version) Ref() string { return galley.Ref{Name: v.Name, Version: v.Number}.String() }
+
+// Artifact returns the artifact at the path.
+func (v Version) Artifact(path string) (Artifact, bool) {
+	for _, a := range v.Artifacts {
+		if a.Path == path {
+			return a, true
+		}
+	}
+	return Artifact{}, false
+}
+
+// content is what the digest of a version covers.
+type content struct {
+	Task      string        `json:"task"`
+	Labels    []string      `json:"labels"`
+	Artifacts []Artifact    `json:"artifacts"`
+	Spec      galley.Digest `json:"spec"`
+	Dataset   galley.Digest `json:"dataset"`
+	Parent    galley.Digest `json:"parent"`
+}
+
+// ContentDigest names a version by what it is and what it was asked to be
+// made from: task, labels, artifacts, and the digests of spec, dataset and
+// parent. It leaves out everything that differs between two runs of the same
+// request: name, number, job, times, hardware and engine version. Training is
+// reproducible to the bit, so the same spec, seed and data give the same
+// digest, however often the job was interrupted.
+func (v Version) ContentDigest() galley.Digest {
+	c := content{
+		Task:      v.Task,
+		Labels:    append([]string{}, v.Labels...),
+		Artifacts: sortArtifacts(v.Artifacts),
+		Spec:      v.Lineage.SpecDigest,
+		Dataset:   v.Lineage.DatasetDigest,
+		Parent:    v.Lineage.ParentDigest,
+	}
+	data, err := json.Marshal(c)
+	if err != nil { // strings and numbers can be marshalled
+		return ""
+	}
+	return galley.DigestBytes(data)
+}
+
+func sortArtifacts(in []Artifact) []Artifact {
+	return slices.SortedFunc(slices.Values(in), func(a, b Artifact) int { return cmp.Compare(a.Path, b.Path) })
+}
+
+// Complete checks a version before it is registered, sorts its artifacts and
+// sets its digest. A digest that is already set must be right.
+func (v Version) Complete() (Version, error) {
+	if err := v.check(); err != nil {
+		return Version{}, err
+	}
+	v.Artifacts = sortArtifacts(v.Artifacts)
+	digest := v.ContentDigest()
+	if v.Digest != "" && v.Digest != digest {
+		return Version{}, galley.Errorf(galley.InvalidArgument, v.Name, "the version's content has the digest %s, not %s", digest.Short(), v.Digest.Short())
+	}
+	v.Digest = digest
+	v.Created = v.Created.UTC()
+	return v, nil
+}
+
+func (v Version) check() error {
+	if err := galley.CheckName("model", v.Name); err != nil {
+		return err
+	}
+	wrong := func(format string, args ...any) error {
+		return galley.Errorf(galley.InvalidArgument, v.Name, format, args...)
+	}
+	if len(v.Artifacts) == 0 || len(v.Artifacts) > maxArtifacts {
+		return wrong("a version has 1 to %d artifacts, not %d", maxArtifacts, len(v.Artifacts))
+	}
+	seen := make(map[string]bool, len(v.Artifacts))
+	for _, a := range v.Artifacts {
+		if why := checkPath(a.Path); why != "" {
+			return wrong("artifact %q %s", clip(a.Path), why)
+		}
+		if seen[a.Path] {
+			return wrong("artifact %q occurs twice", a.Path)
+		}
+		seen[a.Path] = true
+		if _, err := galley.ParseDigest(string(a.Digest)); err != nil {
+			return err
+		}
+		if a.Size < 0 {
+			return wrong("artifact %q has %d bytes", a.Path, a.Size)
+		}
+	}
+	if len(v.Labels) > maxLabels {
+		return wrong("%d labels are more than %d", len(v.Labels), maxLabels)
+	}
+	for _, label := range v.Labels {
+		if label == "" || len(label) > maxLabel || !utf8.ValidString(label) {
+			return wrong("label %q is empty, longer than %d bytes or not UTF-8", clip(label), maxLabel)
+		}
+	}
+	if len(v.Metrics) > maxMetrics {
+		return wrong("%d metrics are more than %d", len(v.Metrics), maxMetrics)
+	}
+	for name, value := range v.Metrics {
+		if math.IsNaN(value) || math.IsInf(value, 0) {
+			return wrong("metric %q is not a finite number", clip(name))
+		}
+	}
+	return v.checkLineage(wrong)
+}
+
+func (v Version) checkLineage(wrong func(string, ...any) error) error {
+	l := v.Lineage
+	for _, d := range []galley.Digest{l.SpecDigest, l.DatasetDigest, l.ParentDigest} {
+		if d == "" {
+			continue
+		}
+		if _, err := galley.ParseDigest(string(d)); err != nil {
+			return err
+		}
+	}
+	if len(l.Spec) > maxSpec || len(l.Spec) > 0 && !json.Valid(l.Spec) {
+		return wrong("the spec is not JSON of at most %d bytes", maxSpec)
+	}
+	for _, s := range []string{v.Task, string(v.Creator), l.Job, l.Dataset, l.Parent, l.Engine, l.EngineVersion, l.Revision, l.Hardware} {
+		if len(s) > maxText || !utf8.ValidString(s) {
+			return wrong("%q is longer than %d bytes or not UTF-8", clip(s), maxText)
+		}
+	}
+	return nil
+}
+
+// checkPath returns why p cannot be the path of an artifact, or "". An export
+// writes artifacts below a folder that it must not leave.
+func checkPath(p string) string {
+	switch {
+	case p == "" || len(p) > maxPath:
+		return fmt.Sprintf("is empty or longer than %d bytes", maxPath)
+	case !utf8.ValidString(p) || strings.ContainsAny(p, "\\:\x00\n\r"):
+		return "has a character that a path cannot have"
+	case path.IsAbs(p) || path.Clean(p) != p || p == "." || p == ".." || strings.HasPrefix(p, "../"):
+		return "does not stay in the version's folder"
+	}
+	return ""
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}
