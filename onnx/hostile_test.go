@@ -112,7 +112,7 @@ func TestHostileModels(t *testing.T) {
 		{"two opsets", change(func(p *onnxpb.ModelProto) {
 			p.OpsetImport = append(p.OpsetImport, &onnxpb.OperatorSetIdProto{Domain: proto.String("ai.onnx"), Version: proto.Int64(18)})
 		}), galley.InvalidArgument, "imports operator set ai.onnx twice, as 17 and 18"},
-		{"IR too new", change(func(p *onnxpb.ModelProto) { p.IrVersion = proto.Int64(1000) }), galley.Unimplemented, "IR version 1000 is not supported — versions 3 to 13 are"},
+		{"IR too new", change(func(p *onnxpb.ModelProto) { p.IrVersion = proto.Int64(1000) }), galley.Unimplemented, "IR version 1000 is not supported — versions 3 to 14 are"},
 		{"cycle", change(func(p *onnxpb.ModelProto) { p.Graph.Node[0].Input[0] = "y" }), galley.InvalidArgument, `node "add" (Add): is part of a cycle: node "add" (Add) -> node "relu" (Relu) -> node "add" (Add)`},
 		{"self cycle", change(func(p *onnxpb.ModelProto) { p.Graph.Node[0].Input[0] = "h" }), galley.InvalidArgument, `node "relu" (Relu): is part of a cycle: node "relu" (Relu) -> node "relu" (Relu)`},
 		{"wrong order", change(func(p *onnxpb.ModelProto) {

@@ -9,7 +9,7 @@ import (
 // The versions that are read: of the format, and of the standard operators.
 const (
 	MinIRVersion = 3
-	MaxIRVersion = 13
+	MaxIRVersion = 14
 	MinOpset     = 17
 	MaxOpset     = 23
 )

@@ -146,6 +146,8 @@ const (
 	TensorProto_FLOAT8E8M0     TensorProto_DataType = 24
 	TensorProto_UINT2          TensorProto_DataType = 25
 	TensorProto_INT2           TensorProto_DataType = 26
+	TensorProto_FLOAT6E2M3     TensorProto_DataType = 27
+	TensorProto_FLOAT6E3M2     TensorProto_DataType = 28
 )
 
 // Enum value maps for TensorProto_DataType.
@@ -178,6 +180,8 @@ var (
 		24: "FLOAT8E8M0",
 		25: "UINT2",
 		26: "INT2",
+		27: "FLOAT6E2M3",
+		28: "FLOAT6E3M2",
 	}
 	TensorProto_DataType_value = map[string]int32{
 		"UNDEFINED":      0,
@@ -207,6 +211,8 @@ var (
 		"FLOAT8E8M0":     24,
 		"UINT2":          25,
 		"INT2":           26,
+		"FLOAT6E2M3":     27,
+		"FLOAT6E3M2":     28,
 	}
 )
 
@@ -2624,7 +2630,7 @@ const file_onnx_v1_onnx_proto_rawDesc = "" +
 	"\x0eSPARSE_TENSORS\x10\f\x12\x0e\n" +
 	"\n" +
 	"TYPE_PROTO\x10\r\x12\x0f\n" +
-	"\vTYPE_PROTOS\x10\x0e\"\xb1\b\n" +
+	"\vTYPE_PROTOS\x10\x0e\"\xd1\b\n" +
 	"\vTensorProto\x12\x12\n" +
 	"\x04dims\x18\x01 \x03(\x03R\x04dims\x12\x1b\n" +
 	"\tdata_type\x18\x02 \x01(\x05R\bdataType\x123\n" +
@@ -2651,7 +2657,7 @@ const file_onnx_v1_onnx_proto_rawDesc = "" +
 	"\x0emetadata_props\x18\x10 \x03(\v2\x1c.onnx.StringStringEntryProtoR\rmetadataProps\x1a1\n" +
 	"\aSegment\x12\x14\n" +
 	"\x05begin\x18\x01 \x01(\x03R\x05begin\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\x03R\x03end\"\xee\x02\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\"\x8e\x03\n" +
 	"\bDataType\x12\r\n" +
 	"\tUNDEFINED\x10\x00\x12\t\n" +
 	"\x05FLOAT\x10\x01\x12\t\n" +
@@ -2689,7 +2695,11 @@ const file_onnx_v1_onnx_proto_rawDesc = "" +
 	"\n" +
 	"FLOAT8E8M0\x10\x18\x12\t\n" +
 	"\x05UINT2\x10\x19\x12\b\n" +
-	"\x04INT2\x10\x1a\")\n" +
+	"\x04INT2\x10\x1a\x12\x0e\n" +
+	"\n" +
+	"FLOAT6E2M3\x10\x1b\x12\x0e\n" +
+	"\n" +
+	"FLOAT6E3M2\x10\x1c\")\n" +
 	"\fDataLocation\x12\v\n" +
 	"\aDEFAULT\x10\x00\x12\f\n" +
 	"\bEXTERNAL\x10\x01\"\x7f\n" +
