@@ -1,0 +1,99 @@
+package task
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"galley"
+	"galley/onnx/session"
+)
+
+// A TextPredictor classifies texts with a session. It may be used by several
+// goroutines at once; it does not close the session.
+type TextPredictor struct {
+	classifier *TextClassifier
+	session    session.Session
+}
+
+// Bounds of one run: padded tokens, which decide its memory, and texts.
+const (
+	maxBatchTokens = 1 << 14
+	maxBatchTexts  = 256
+)
+
+// NewTextPredictor checks that the session's graph is the classifier's.
+func NewTextPredictor(classifier *TextClassifier, s session.Session) (*TextPredictor, error) {
+	if err := classifier.Config.CheckGraph(s.Inputs(), s.Outputs()); err != nil {
+		return nil, err
+	}
+	return &TextPredictor{classifier: classifier, session: s}, nil
+}
+
+// Predict classifies texts, in their order. Texts of like length run
+// together, so that little is padded. The error names the index of a bad text.
+func (p *TextPredictor) Predict(ctx context.Context, texts []string) ([]Classification, error) {
+	t, err := p.classifier.tokenize(texts)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Classification, len(texts))
+	for _, group := range groups(t.rows) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		answers, err := p.run(ctx, t.rows, group)
+		if err != nil {
+			return nil, err
+		}
+		for i, at := range group {
+			out[at] = answers[i]
+			out[at].Truncated = t.truncated[at]
+		}
+	}
+	return out, nil
+}
+
+// groups cuts the rows' numbers, by falling length, into batches.
+func groups(rows [][]int32) [][]int {
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(rows[b]), len(rows[a])) })
+	var out [][]int
+	for len(order) > 0 {
+		longest := max(len(rows[order[0]]), 1)
+		n := min(len(order), maxBatchTexts, max(maxBatchTokens/longest, 1))
+		out = append(out, order[:n])
+		order = order[n:]
+	}
+	return out
+}
+
+func (p *TextPredictor) run(ctx context.Context, rows [][]int32, group []int) ([]Classification, error) {
+	chosen := make([][]int32, len(group))
+	for i, at := range group {
+		chosen[i] = rows[at]
+	}
+	batch, err := p.classifier.Collate(chosen)
+	if err != nil {
+		return nil, err
+	}
+	defer batch.Release()
+	name := p.classifier.Config.Outputs.Logits
+	results, err := p.session.Run(ctx, batch.Inputs(), name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, t := range results {
+			t.Close()
+		}
+	}()
+	answers, err := p.classifier.Decode(results[name])
+	if err == nil && len(answers) != len(group) {
+		err = galley.Errorf(galley.FailedPrecondition, name, "the graph answers %d of %d texts", len(answers), len(group))
+	}
+	return answers, err
+}
