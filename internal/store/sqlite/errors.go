@@ -12,6 +12,9 @@ import (
 	"galley"
 )
 
+// closedMessage is the error of a closed sql.DB, which has no name.
+const closedMessage = "sql: database is closed"
+
 // coded gives an error of SQLite its code and a remedy. Errors that have a
 // code, and those of the context, stay as they are.
 func coded(subject string, err error) error {
@@ -20,7 +23,7 @@ func coded(subject string, err error) error {
 	switch {
 	case err == nil || errors.As(err, &own):
 		return err
-	case errors.Is(err, sql.ErrConnDone) || errors.Is(err, sql.ErrTxDone):
+	case errors.Is(err, sql.ErrConnDone) || err.Error() == closedMessage:
 		return galley.Errorf(galley.Unavailable, subject, "the database is closed: %w", err)
 	case !errors.As(err, &e):
 		if code := galley.CodeOf(err); code != galley.Unknown {
