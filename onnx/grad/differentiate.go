@@ -61,7 +61,7 @@ func Differentiate(m *onnx.Model, opts Options) (*Training, error) {
 		return nil, err
 	}
 	d := &differentiator{
-		model:   cloneModel(m),
+		model:   m.Clone(),
 		opts:    opts,
 		known:   known,
 		types:   map[string]onnx.Value{},

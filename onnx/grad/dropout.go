@@ -24,7 +24,7 @@ func TrainingDropout(m *onnx.Model) (*onnx.Model, []Mask, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m = cloneModel(m)
+	m = m.Clone()
 	b := onnx.NewBuilder(m.Graph)
 	var masks []Mask
 	for _, n := range m.Graph.Nodes {

@@ -53,7 +53,8 @@ func (d *differentiator) finish() (*Training, error) {
 			g.Outputs = append(g.Outputs, v)
 		}
 	}
-	prune(g)
+	onnx.RemoveUnused(g)
+	g.Values = nil
 	if slices.ContainsFunc(g.Nodes, func(n *onnx.Node) bool { return n.Domain == microsoft }) {
 		d.model.Opsets[microsoft] = 1
 	}
@@ -71,67 +72,4 @@ func (d *differentiator) output(value, name string, t onnx.DataType, shape onnx.
 	d.builder.Output(out, t, shape)
 	d.builder.SetPrefix("grad/")
 	return out
-}
-
-// prune removes the nodes and initializers that no output depends on, and the
-// notes on values, which the rewriting has outdated. Inputs stay: a caller
-// feeds them all.
-func prune(g *onnx.Graph) {
-	needed := map[string]bool{}
-	for _, o := range g.Outputs {
-		needed[o.Name] = true
-	}
-	var kept []*onnx.Node
-	for _, n := range slices.Backward(g.Nodes) {
-		if !slices.ContainsFunc(n.Outputs, func(o string) bool { return o != "" && needed[o] }) {
-			continue
-		}
-		kept = append(kept, n)
-		markInputs(n, needed)
-	}
-	slices.Reverse(kept)
-	g.Nodes = kept
-	g.Initializers = slices.DeleteFunc(g.Initializers, func(t *onnx.Tensor) bool { return !needed[t.Name] })
-	g.Values = nil
-}
-
-// markInputs marks what a node reads, with what its subgraphs may capture.
-func markInputs(n *onnx.Node, needed map[string]bool) {
-	for _, in := range n.Inputs {
-		needed[in] = true
-	}
-	for _, graphs := range n.Graphs() {
-		for _, sub := range graphs {
-			for _, o := range sub.Outputs {
-				needed[o.Name] = true
-			}
-			for _, inner := range sub.Nodes {
-				markInputs(inner, needed)
-			}
-		}
-	}
-}
-
-// cloneModel copies a model so far that nodes, inputs, outputs and the lists
-// of initializers can be changed; tensors are shared.
-func cloneModel(m *onnx.Model) *onnx.Model {
-	c := *m
-	g := *m.Graph
-	c.Graph = &g
-	c.Opsets = map[string]int64{}
-	for domain, version := range m.Opsets {
-		c.Opsets[domain] = version
-	}
-	g.Inputs = slices.Clone(g.Inputs)
-	g.Outputs = slices.Clone(g.Outputs)
-	g.Initializers = slices.Clone(g.Initializers)
-	g.Values = slices.Clone(g.Values)
-	g.Nodes = make([]*onnx.Node, len(m.Graph.Nodes))
-	for i, n := range m.Graph.Nodes {
-		node := *n
-		node.Inputs = slices.Clone(n.Inputs)
-		node.Outputs = slices.Clone(n.Outputs)
-		g.Nodes[i] = &node
-	}
-	return &c
 }
