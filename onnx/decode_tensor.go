@@ -82,7 +82,7 @@ func (d *decoder) externalTensor(p *onnxpb.TensorProto, t *Tensor, n int64, wher
 // typedData turns the typed field that elements of type t are stored in into
 // little-endian bytes. Complex numbers alternate real and imaginary parts.
 func typedData(p *onnxpb.TensorProto, t DataType, where string) ([]byte, error) {
-	out := []byte{}
+	var out []byte
 	switch t {
 	case Float, Complex64:
 		out = make([]byte, 0, 4*len(p.FloatData))

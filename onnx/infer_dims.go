@@ -3,6 +3,8 @@ package onnx
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // unknownDim is a dimension of which nothing is known.
@@ -156,8 +158,34 @@ func broadcastDims(a, b Dim) (Dim, bool) {
 		return a, true
 	case b.known():
 		return b, true
+	case isAtMost(a, b):
+		return b, true
+	case isAtMost(b, a):
+		return a, true
 	}
 	return unknownDim, true
+}
+
+// atMost is the size min(n, symbol): the first symbol elements of n, as
+// exporters cut positions to the length of a text. It is a symbol of its own,
+// except that of a cut one, which would grow.
+func atMost(n int64, symbol string) Dim {
+	if strings.HasPrefix(symbol, "min(") {
+		return unknownDim
+	}
+	return Symbol(fmt.Sprintf("min(%d,%s)", n, symbol))
+}
+
+// isAtMost reports whether a is min(n, b) for some n. Such sizes broadcast to
+// b whenever they broadcast: they are equal, or n is 1.
+func isAtMost(a, b Dim) bool {
+	rest, ok := strings.CutPrefix(a.Symbol, "min(")
+	if !ok || b.Symbol == "" {
+		return false
+	}
+	n, symbol, ok := strings.Cut(strings.TrimSuffix(rest, ")"), ",")
+	_, err := strconv.ParseInt(n, 10, 64)
+	return ok && err == nil && symbol == b.Symbol
 }
 
 func listShapes(shapes []Shape) string {

@@ -135,6 +135,9 @@ func (b sliceBounds) size(d Dim) Dim {
 		if _, count, _, ok := b.span(d.Size); ok {
 			return Dim{Size: count}
 		}
+		if b.start == number(0) && b.step == number(1) && b.end.symbol != "" {
+			return atMost(d.Size, b.end.symbol)
+		}
 		return unknownDim
 	}
 	if b.step != number(1) || !b.start.known {

@@ -268,6 +268,8 @@ func TestInferShapeArithmetic(t *testing.T) {
 	target := b.Op("Where", b.Op("Equal", asked, minus), ones, asked)
 	row := b.Input("row", Float, Shape{Symbol("batch"), {Size: 1}})
 	wide := b.Op("Expand", row, target)
+	table := b.Op("Slice", b.Input("table", Float, Fixed(512, 384)), b.Ints(0), seq, b.Ints(0))
+	sum := b.Op("Add", x, table)
 	positions := b.Op("Range", b.Int(0), b.Op("Squeeze", seq), b.Int(1))
 	m := &Model{IRVersion: 8, Opsets: map[string]int64{"": 17}, Graph: g}
 	if err := Check(m); err != nil {
@@ -279,6 +281,7 @@ func TestInferShapeArithmetic(t *testing.T) {
 	}
 	for value, want := range map[string]string{
 		split: "[batch,seq,12,32]", wide: "[batch,seq]", positions: "[seq]",
+		table: "[min(512,seq),384]", sum: "[batch,seq,384]",
 	} {
 		if got := types.Shape(value).String(); got != want {
 			t.Errorf("%s has shape %s, want %s", value, got, want)
