@@ -180,6 +180,71 @@ func TestPeerInference(t *testing.T) {
 	}
 }
 
+// TestPeerRun holds inference to what ONNX Runtime computes: every size that
+// is known, and every symbol under its binding, is the real one.
+func TestPeerRun(t *testing.T) {
+	dir := t.TempDir()
+	var files []string
+	peer(t, &files, "random", dir, "100")
+	sizes := map[string]int64{"n": 2, "s": 5, "batch": 2, "length": 7}
+	for _, path := range sharedModels(t) {
+		if strings.Contains(path, "minilm") {
+			files = append(files, path)
+		}
+	}
+	bound, err := json.Marshal(sizes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var real map[string]map[string][]int64
+	peer(t, &real, append([]string{"run", string(bound)}, files...)...)
+	totalKnown, totalOpen := 0, 0
+	for _, f := range files {
+		m, err := ReadFile(f, ReadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		types, err := InferShapes(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known, open := 0, 0
+		for name, want := range real[f] {
+			got := types.Shape(name)
+			if got == nil {
+				open++
+				continue
+			}
+			if len(got) != len(want) {
+				t.Errorf("%s: %s has shape %v, really %v", filepath.Base(f), name, got, want)
+				continue
+			}
+			for i, d := range got {
+				size, ok := sizes[d.Symbol]
+				if isAtMost(d, Symbol("length")) {
+					size, ok = sizes["length"], true
+				}
+				switch {
+				case d.known():
+					size, ok = d.Size, true
+				case !ok:
+					open++
+					continue
+				}
+				known++
+				if size != want[i] {
+					t.Errorf("%s: %s has shape %v, really %v", filepath.Base(f), name, got, want)
+				}
+			}
+		}
+		totalKnown, totalOpen = totalKnown+known, totalOpen+open
+		if open > known/4 {
+			t.Errorf("%s: %d sizes are known, %d open", filepath.Base(f), known, open)
+		}
+	}
+	t.Logf("%d sizes agree, %d are open", totalKnown, totalOpen)
+}
+
 // TestPeerFiles reads what the onnx package writes in all its forms.
 func TestPeerFiles(t *testing.T) {
 	dir := t.TempDir()
