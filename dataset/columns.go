@@ -114,9 +114,12 @@ func missingColumn(file, name string, found []string) error {
 	if len(shown) > 30 {
 		shown, more = shown[:30], ", …"
 	}
-	return galley.Errorf(galley.InvalidArgument, file, "no column %q; the columns are: %s%s",
-		clip(name), clip(strings.Join(shown, ", ")), more).
-		WithRemedy("say which columns to read with --columns, for example --columns %s", example(found))
+	err := galley.Errorf(galley.InvalidArgument, file, "no column %q; the columns are: %s%s",
+		clip(name), clip(strings.Join(shown, ", ")), more)
+	if len(found) == 1 && strings.ContainsAny(found[0], ";\t|") {
+		return err.WithRemedy("separate the columns with commas")
+	}
+	return err.WithRemedy("say which columns to read with --columns, for example --columns %s", example(found))
 }
 
 // example proposes a mapping made of columns that exist.

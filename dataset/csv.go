@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"galley"
@@ -43,6 +44,8 @@ func newCSVSource(name string, r io.Reader) (*csvSource, error) {
 	}
 	s.header = slices.Clone(header)
 	for i, column := range s.header {
+		column = strings.TrimSpace(column)
+		s.header[i] = column
 		if !utf8.ValidString(column) {
 			return nil, galley.Errorf(galley.InvalidArgument, name, "the header is not valid UTF-8").WithRemedy("save the file as UTF-8")
 		}

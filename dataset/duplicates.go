@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"os"
 	"slices"
-
-	"galley"
 )
 
 // A census counts texts that occur more than once, within splits and across
@@ -56,7 +54,7 @@ func (c *census) spill(b *bucket) error {
 	if c.file == nil {
 		f, err := os.CreateTemp(c.dir, "galley-census-*")
 		if err != nil {
-			return censusError(err)
+			return storageError("temporary file", err)
 		}
 		c.file = f
 	}
@@ -66,7 +64,7 @@ func (c *census) spill(b *bucket) error {
 		binary.LittleEndian.PutUint64(raw[8*(1+i):], h)
 	}
 	if _, err := c.file.WriteAt(raw[:], c.end); err != nil {
-		return censusError(err)
+		return storageError("temporary file", err)
 	}
 	b.last, b.page = c.end, b.page[:0]
 	c.end += int64(len(raw))
@@ -107,7 +105,7 @@ func (c *census) load(dst []uint64, b *bucket) ([]uint64, error) {
 	var raw [8 * (1 + pageEntries)]byte
 	for at := b.last; at >= 0; {
 		if _, err := c.file.ReadAt(raw[:], at); err != nil {
-			return nil, censusError(err)
+			return nil, storageError("temporary file", err)
 		}
 		for i := range pageEntries {
 			dst = append(dst, binary.LittleEndian.Uint64(raw[8*(1+i):]))
@@ -126,13 +124,5 @@ func (c *census) close() error {
 	if removeErr := os.Remove(c.file.Name()); err == nil {
 		err = removeErr
 	}
-	if err != nil {
-		return censusError(err)
-	}
-	return nil
-}
-
-func censusError(err error) error {
-	return galley.Errorf(galley.ResourceExhausted, "temporary file", "counting duplicates: %w", err).
-		WithRemedy("make room on the disk, or point the temporary folder elsewhere")
+	return storageError("temporary file", err)
 }

@@ -51,7 +51,8 @@ type Sink func(Split) (io.Writer, error)
 // Without a Valid input, a row of train belongs to valid by a hash of seed
 // and text, so that texts that are equal but for case and white space land on
 // one side. The first row of each label stays in train, and its equals with
-// it: every label can be learnt.
+// it: every label can be learnt. If no row falls to valid, the dataset has no
+// such split, though its writer was asked for.
 func Freeze(ctx context.Context, opts FreezeOptions, in Inputs, sink Sink) (m *Manifest, rejected *Rejections, err error) {
 	rejected = new(Rejections)
 	f, err := newFreezer(opts, in, sink, rejected)
@@ -265,6 +266,9 @@ func (f *freezer) manifest() (*Manifest, error) {
 		if err != nil {
 			return nil, err
 		}
+		if info.Rows == 0 { // a cut of few rows may take none
+			continue
+		}
 		info.Duplicates, info.Leaks = duplicates[split], leaks[split]
 		m.Splits[split] = info
 	}
@@ -291,24 +295,16 @@ func (s *splitWriter) append(row Row) error {
 		s.info.Classes[row.Label]++
 	}
 	s.info.Languages[row.Language]++
-	return writeError(s.records.Append(row))
+	return storageError("record file", s.records.Append(row))
 }
 
 func (s *splitWriter) close() (SplitInfo, error) {
 	if err := s.records.Close(); err != nil {
-		return s.info, writeError(err)
+		return s.info, storageError("record file", err)
 	}
 	if err := s.buffer.Flush(); err != nil {
-		return s.info, writeError(err)
+		return s.info, storageError("record file", err)
 	}
 	s.info.Rows, s.info.Bytes, s.info.Digest = s.records.Rows(), s.records.offset, galley.SumDigest(s.hash)
 	return s.info, nil
-}
-
-func writeError(err error) error {
-	if code := galley.CodeOf(err); err == nil || code != galley.Unknown {
-		return err
-	}
-	return galley.Errorf(galley.ResourceExhausted, "record file", "writing: %w", err).
-		WithRemedy("make room on the disk and add the data again")
 }

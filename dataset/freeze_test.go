@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"galley"
@@ -116,9 +117,12 @@ func TestFreezeUnlabelled(t *testing.T) {
 	if rows := s.rows(t, Train); rows[1].Language != "en" {
 		t.Error(rows)
 	}
-	m, _, _ = freeze(t, FreezeOptions{Columns: Columns{Text: []string{"a", "b"}, Language: []string{"l"}}},
+	if m, _, _ = freeze(t, FreezeOptions{ValidFraction: 1e-9}, Inputs{Train: text("t.csv", "text\na\n")}); len(m.Splits) != 1 {
+		t.Error(m)
+	}
+	m, _, _ = freeze(t, FreezeOptions{ValidFraction: -1, Columns: Columns{Text: []string{"a", "b"}, Language: []string{"l"}}},
 		Inputs{Train: text("t.csv", "a,b,l\n x ,,DE\nx,y,\n")})
-	if got := fmt.Sprint(m.Splits[Train].Languages, m.Splits[Valid].Languages); got != "map[de:1 en:1] map[]" {
+	if got := fmt.Sprint(m.Splits[Train].Languages); got != "map[de:1 en:1]" {
 		t.Error(got)
 	}
 }
@@ -175,6 +179,7 @@ func TestFreezeErrors(t *testing.T) {
 	}{
 		{"no columns", FreezeOptions{}, Inputs{Train: text("t.csv", "title,topic\na,b\n")},
 			`t.csv: no column "text"; the columns are: title, topic — say which columns to read with --columns, for example --columns text=title,label=topic`},
+		{"semicolons", FreezeOptions{}, Inputs{Train: text("t.csv", "text;label\na;b\n")}, "separate the columns with commas"},
 		{"column absent", FreezeOptions{Columns: Columns{Text: []string{"text"}, Label: []string{"topic"}}}, Inputs{Train: good}, `no column "topic"`},
 		{"valid without labels", FreezeOptions{}, Inputs{Train: good, Valid: text("v.csv", "text\na\n")}, `v.csv: no column "label"`},
 		{"labels needed", FreezeOptions{NeedLabel: true}, Inputs{Train: text("t.csv", "text\na\n")}, `no column "label"`},
@@ -216,7 +221,7 @@ func manyLabels() string {
 func TestFreezeFailures(t *testing.T) {
 	in := Inputs{Train: text("t.csv", "text,label\n"+strings.Repeat("some text,a\nother text,b\n", 5000))}
 	opts := FreezeOptions{Name: "news", Format: CSV}
-	full := errors.New("no space left on device")
+	full := fmt.Errorf("write: %w", syscall.ENOSPC)
 	_, _, err := Freeze(t.Context(), opts, in, func(Split) (io.Writer, error) { return failing{full}, nil })
 	if galley.CodeOf(err) != galley.ResourceExhausted || !errors.Is(err, full) {
 		t.Error(err)
@@ -228,7 +233,7 @@ func TestFreezeFailures(t *testing.T) {
 	}
 	opts.TempDir = filepath.Join(t.TempDir(), "absent")
 	in.Train = text("t.csv", "text,label\n"+manyRows(300_000))
-	if _, _, err = Freeze(t.Context(), opts, in, shelf{}.sink); galley.CodeOf(err) != galley.ResourceExhausted {
+	if _, _, err = Freeze(t.Context(), opts, in, shelf{}.sink); galley.CodeOf(err) != galley.FailedPrecondition || !strings.Contains(err.Error(), "temporary file") {
 		t.Error(err)
 	}
 }

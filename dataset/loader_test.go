@@ -219,3 +219,17 @@ func TestSubset(t *testing.T) {
 		t.Error("row 1 of 1")
 	}
 }
+
+func BenchmarkLoader(b *testing.B) {
+	l, err := NewLoader(memory(b, numbered(20_000)), LoaderOptions[string]{Encode: encodeLength, BatchSize: 32, Shuffle: true, BucketWindow: 50})
+	if err != nil {
+		b.Fatal(err)
+	}
+	rows := 0
+	for epoch := 0; b.Loop(); epoch++ {
+		for batch := range l.Batches(b.Context(), epoch, 0) {
+			rows += len(batch.Rows)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rows), "ns/row")
+}

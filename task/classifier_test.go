@@ -59,6 +59,12 @@ func TestEncodeErrors(t *testing.T) {
 	if _, err := c.Encode(nil); galley.CodeOf(err) != galley.InvalidArgument {
 		t.Error(err)
 	}
+	if b, err := c.CollateTo([][]int32{{2, 3}}, 4); err != nil || fmt.Sprint(session.Data[int64](b.Mask)) != "[1 1 0 0]" {
+		t.Error(err)
+	}
+	if _, err := c.CollateTo([][]int32{{2, 5, 3}}, 2); galley.CodeOf(err) != galley.OutOfRange {
+		t.Error(err)
+	}
 	if b, err := c.Encode([]string{strings.Repeat("goal ", MaxText/5)}); err != nil || !b.Truncated[0] || b.Lengths[0] != 8 {
 		t.Error(err)
 	}

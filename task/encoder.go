@@ -132,30 +132,39 @@ func (e *TextEncoder) tokenize(texts []string) (tokenized, error) {
 
 // Collate pads rows of token ids to the longest of them.
 func (e *TextEncoder) Collate(rows [][]int32) (*Batch, error) {
-	b := &Batch{Lengths: make([]int, len(rows)), Truncated: make([]bool, len(rows)), encoder: e}
 	longest := 0
-	for i, ids := range rows {
-		b.Lengths[i] = len(ids)
+	for _, ids := range rows {
 		longest = max(longest, len(ids))
 	}
-	if len(rows) == 0 || longest == 0 {
+	return e.CollateTo(rows, longest)
+}
+
+// CollateTo pads rows of token ids to a length that none of them exceeds.
+func (e *TextEncoder) CollateTo(rows [][]int32, length int) (*Batch, error) {
+	if len(rows) == 0 || length == 0 {
 		return nil, galley.Errorf(galley.InvalidArgument, "text", "there are no texts").WithRemedy("send at least one")
 	}
-	size := len(rows) * longest
+	b := &Batch{Lengths: make([]int, len(rows)), Truncated: make([]bool, len(rows)), encoder: e}
+	for i, ids := range rows {
+		if b.Lengths[i] = len(ids); len(ids) > length {
+			return nil, galley.Errorf(galley.OutOfRange, fmt.Sprintf("text[%d]", i), "%d tokens do not fit %d", len(ids), length)
+		}
+	}
+	size := len(rows) * length
 	b.buffer = e.memory(3 * size)
 	memory := *b.buffer
 	ids, mask, types := memory[:size], memory[size:2*size], memory[2*size:3*size]
 	for i, row := range rows {
-		line, ones := ids[i*longest:(i+1)*longest], mask[i*longest:(i+1)*longest]
+		line, ones := ids[i*length:(i+1)*length], mask[i*length:(i+1)*length]
 		for j, id := range row {
 			line[j], ones[j] = int64(id), 1
 		}
-		for j := len(row); j < longest; j++ {
+		for j := len(row); j < length; j++ {
 			line[j], ones[j] = e.pad, 0
 		}
 	}
 	clear(types)
-	shape := []int64{int64(len(rows)), int64(longest)}
+	shape := []int64{int64(len(rows)), int64(length)}
 	var err error
 	if b.IDs, err = session.New(ids, shape...); err == nil {
 		b.Mask, err = session.New(mask, shape...)
