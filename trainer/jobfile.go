@@ -1,12 +1,9 @@
 package trainer
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"galley/internal/strictyaml"
 )
@@ -116,68 +113,6 @@ func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems
 		wrong("apiVersion", fmt.Sprintf("%q is not a version of this format", clip(head.APIVersion)), "write apiVersion: "+APIVersion)
 	}
 	return head, problems
-}
-
-// YAML writes the job file of s with each value filled in. Reading it gives s
-// again.
-func (s Spec) YAML() ([]byte, error) {
-	var root yaml.Node
-	if err := root.Encode(s); err != nil {
-		return nil, err
-	}
-	prune(&root)
-	if s.From != "" {
-		drop(&root, "model", "layers", "hidden", "heads", "feed_forward", "vocabulary")
-	}
-	if s.Task == TextMLM {
-		drop(&root, "model", "ngrams")
-		drop(&root, "recipe", "class_weights", "label_smoothing")
-	} else {
-		drop(&root, "recipe", "mask_rate")
-	}
-	var b bytes.Buffer
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	if err := enc.Encode(&root); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), enc.Close()
-}
-
-// prune removes texts and mappings that are empty: they are not given.
-func prune(n *yaml.Node) {
-	if n.Kind != yaml.MappingNode {
-		return
-	}
-	kept := n.Content[:0]
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		prune(value)
-		if value.Kind == yaml.ScalarNode && value.Tag == "!!str" && value.Value == "" ||
-			value.Kind == yaml.MappingNode && len(value.Content) == 0 {
-			continue
-		}
-		kept = append(kept, key, value)
-	}
-	n.Content = kept
-}
-
-// drop removes keys of the mapping at a top-level key: those that the spec's
-// task or From leaves no choice about.
-func drop(root *yaml.Node, section string, keys ...string) {
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		if root.Content[i].Value != section {
-			continue
-		}
-		n := root.Content[i+1]
-		kept := n.Content[:0]
-		for j := 0; j+1 < len(n.Content); j += 2 {
-			if !slices.Contains(keys, n.Content[j].Value) {
-				kept = append(kept, n.Content[j], n.Content[j+1])
-			}
-		}
-		n.Content = kept
-	}
 }
 
 // clip shortens text from outside before it enters a message.

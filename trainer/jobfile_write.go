@@ -1,0 +1,76 @@
+package trainer
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// YAML writes the job file of s with each value filled in. Reading it gives s
+// again.
+func (s Spec) YAML() ([]byte, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	var fixed []string // where task or From leave no choice
+	if s.From != "" {
+		fixed = append(fixed, "model.layers", "model.hidden", "model.heads", "model.feed_forward", "model.vocabulary")
+	}
+	if s.Task == TextMLM {
+		fixed = append(fixed, "model.ngrams", "recipe.class_weights", "recipe.label_smoothing")
+	} else {
+		fixed = append(fixed, "recipe.mask_rate")
+	}
+	var b strings.Builder
+	writeYAML(&b, reflect.ValueOf(s), "", "", fixed)
+	return []byte(b.String()), nil
+}
+
+// writeYAML writes the fields of a struct but for those fixed, for texts that
+// are empty and for mappings that are: they are not given.
+func writeYAML(b *strings.Builder, v reflect.Value, path, indent string, fixed []string) {
+	for i := range v.NumField() {
+		name, value := v.Type().Field(i).Tag.Get("yaml"), v.Field(i)
+		at := strings.TrimPrefix(path+"."+name, ".")
+		if slices.Contains(fixed, at) {
+			continue
+		}
+		switch x := value.Interface().(type) {
+		case string:
+			if x != "" {
+				fmt.Fprintf(b, "%s%s: %s\n", indent, name, yamlText(x))
+			}
+		case map[string]float64:
+			if len(x) > 0 {
+				fmt.Fprintf(b, "%s%s:\n", indent, name)
+			}
+			for _, key := range slices.Sorted(maps.Keys(x)) {
+				fmt.Fprintf(b, "%s  %s: %s\n", indent, yamlText(key), number(x[key]))
+			}
+		case float64:
+			fmt.Fprintf(b, "%s%s: %s\n", indent, name, number(x))
+		default:
+			if value.Kind() != reflect.Struct {
+				fmt.Fprintf(b, "%s%s: %d\n", indent, name, x)
+				continue
+			}
+			fmt.Fprintf(b, "%s%s:\n", indent, name)
+			writeYAML(b, value, at, indent+"  ", fixed)
+		}
+	}
+}
+
+// plain are texts that YAML reads as they stand.
+var plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._/-]*([@:=][A-Za-z0-9._/-]+)?$`)
+
+func yamlText(s string) string {
+	if plain.MatchString(s) && !strings.EqualFold(s, "null") {
+		return s
+	}
+	// Go's escapes are YAML's.
+	return strconv.Quote(s)
+}
