@@ -67,21 +67,21 @@ type NGrams struct {
 
 // Recipe is how to train.
 type Recipe struct {
-	Epochs         int          `yaml:"epochs" json:"epochs"`
-	MaxSteps       int          `yaml:"max_steps" json:"max_steps"` // 0: as many as the epochs have
-	BatchSize      int          `yaml:"batch_size" json:"batch_size"`
-	Accumulate     int          `yaml:"accumulate" json:"accumulate"` // batches a step
-	Optimizer      Optimizer    `yaml:"optimizer" json:"optimizer"`
-	Schedule       Schedule     `yaml:"schedule" json:"schedule"`
-	ClipNorm       float64      `yaml:"clip_norm" json:"clip_norm"` // 0: no clipping
-	LabelSmoothing float64      `yaml:"label_smoothing" json:"label_smoothing"`
-	ClassWeights   ClassWeights `yaml:"class_weights" json:"class_weights"`
-	MaskRate       float64      `yaml:"mask_rate" json:"mask_rate,omitempty"` // text-mlm only
-	TokenDropout   float64      `yaml:"token_dropout" json:"token_dropout"`   // tokens replaced by [UNK] while training
-	EarlyStop      int          `yaml:"early_stop" json:"early_stop"`         // validations without gain; 0: never
-	ValidateEvery  int          `yaml:"validate_every" json:"validate_every"` // steps; 0: each epoch
-	CheckpointStep int          `yaml:"checkpoint_every" json:"checkpoint_every"`
-	Seed           uint64       `yaml:"seed" json:"seed"`
+	Epochs          int          `yaml:"epochs" json:"epochs"`
+	MaxSteps        int          `yaml:"max_steps" json:"max_steps"` // 0: as many as the epochs have
+	BatchSize       int          `yaml:"batch_size" json:"batch_size"`
+	Accumulate      int          `yaml:"accumulate" json:"accumulate"` // batches a step
+	Optimizer       Optimizer    `yaml:"optimizer" json:"optimizer"`
+	Schedule        Schedule     `yaml:"schedule" json:"schedule"`
+	ClipNorm        float64      `yaml:"clip_norm" json:"clip_norm"` // 0: no clipping
+	LabelSmoothing  float64      `yaml:"label_smoothing" json:"label_smoothing"`
+	ClassWeights    ClassWeights `yaml:"class_weights" json:"class_weights"`
+	MaskRate        float64      `yaml:"mask_rate" json:"mask_rate,omitempty"`     // text-mlm only
+	TokenDropout    float64      `yaml:"token_dropout" json:"token_dropout"`       // tokens replaced by [UNK] while training
+	EarlyStop       int          `yaml:"early_stop" json:"early_stop"`             // validations without gain; 0: never
+	ValidateEvery   int          `yaml:"validate_every" json:"validate_every"`     // steps; 0: each epoch
+	CheckpointEvery int          `yaml:"checkpoint_every" json:"checkpoint_every"` // steps
+	Seed            uint64       `yaml:"seed" json:"seed"`
 }
 
 // ClassWeights weigh the loss of each class.
@@ -99,6 +99,7 @@ type Optimizer struct {
 	Beta2       float64 `yaml:"beta2" json:"beta2"`
 	Epsilon     float64 `yaml:"epsilon" json:"epsilon"`
 	WeightDecay float64 `yaml:"weight_decay" json:"weight_decay"`
+	TableRate   float64 `yaml:"table_rate" json:"table_rate"` // factor on lr for the n-gram table
 }
 
 // Resources are what an attempt may use.

@@ -73,7 +73,7 @@ func Adopt(m *onnx.Model, opts AdoptOptions) (*onnx.Model, error) {
 	}
 	width := int(features.Shape[len(features.Shape)-1].Size)
 	m.Graph.Outputs = []onnx.Value{features}
-	m.Graph.RemoveUnused()
+	onnx.RemoveUnused(m.Graph)
 	m.Graph.Outputs = nil
 
 	g := extend(m.Graph, in.Mask, opts.Seed)

@@ -3,6 +3,7 @@ package architecture
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"galley"
 	"galley/onnx"
@@ -96,6 +97,9 @@ func shiftLeft(g *graph, x string, k int64) string {
 		return g.b.Op("Slice", padded, g.b.Ints(k), g.b.Ints(math.MaxInt64), g.b.Ints(1))
 	})
 }
+
+// IsHead reports whether a weight belongs to the classifier's head.
+func IsHead(name string) bool { return strings.HasPrefix(name, "head.") }
 
 // classifierHead maps a text's pooled state, joined with its n-grams, to
 // logits.

@@ -113,7 +113,7 @@ func (a TextEncoder) MaskedLM(training bool, seed uint64) (*onnx.Model, error) {
 	x = g.linear("mlm.transform", x, a.Hidden, a.Hidden)
 	x = g.b.Op("Gelu", x)
 	x = g.norm("mlm.norm", x, a.Hidden)
-	table := g.b.OpAttrs("Transpose", map[string]onnx.Attr{"perm": []int64{1, 0}}, tokenTable)
+	table := g.b.OpAttrs("Transpose", map[string]onnx.Attr{"perm": []int64{1, 0}}, TokenTable)
 	x = g.b.Op("Add", g.b.Op("MatMul", x, table), g.zeros("mlm.bias", a.Vocabulary))
 	g.output(x, TokenLogits, shape)
 	if !training {
@@ -122,7 +122,8 @@ func (a TextEncoder) MaskedLM(training bool, seed uint64) (*onnx.Model, error) {
 	return g.model("text-encoder"), nil
 }
 
-const tokenTable = "embeddings.tokens"
+// TokenTable is the name of the table of token embeddings.
+const TokenTable = "embeddings.tokens"
 
 func (a TextEncoder) begin(seed uint64) *graph {
 	g := newGraph(seed)
@@ -135,7 +136,7 @@ func (a TextEncoder) begin(seed uint64) *graph {
 // encode returns the normalised state after the last block, [B,S,H].
 func (a TextEncoder) encode(g *graph) string {
 	b := g.b
-	tokens := b.Op("Gather", g.normal(tokenTable, embeddingDeviation, a.Vocabulary, a.Hidden), InputIDs)
+	tokens := b.Op("Gather", g.normal(TokenTable, embeddingDeviation, a.Vocabulary, a.Hidden), InputIDs)
 	// The positions' rows are a slice of the table: its gradient is dense
 	// and small, where a second Gather would add rows one by one.
 	length := b.OpAttrs("Shape", map[string]onnx.Attr{"start": int64(1), "end": int64(2)}, InputIDs)

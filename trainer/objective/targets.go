@@ -17,9 +17,9 @@ type Classes struct {
 
 // NewClasses takes the recipe's class weights for labels whose training rows
 // are counted by label.
-func NewClasses(labels []string, counts map[string]int, r trainer.Recipe) (Classes, error) {
+func NewClasses(labels []string, counts map[string]int64, r trainer.Recipe) (Classes, error) {
 	c := Classes{Weights: make([]float64, len(labels)), Smoothing: r.LabelSmoothing}
-	total := 0
+	total := int64(0)
 	for _, label := range labels {
 		total += counts[label]
 	}

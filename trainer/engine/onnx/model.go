@@ -1,0 +1,154 @@
+package onnx
+
+import (
+	"encoding/json"
+	"slices"
+
+	"galley"
+	graph "galley/onnx"
+	"galley/task"
+	"galley/trainer"
+	"galley/trainer/architecture"
+	"galley/trainer/engine"
+	"galley/trainer/objective"
+)
+
+// encoderKey is the metadata entry in which a graph of galley's own keeps the
+// sizes it was built with, so that a later job can build onto it.
+const encoderKey = "galley.text-encoder"
+
+// encoderOf takes the sizes that a spec asks for.
+func encoderOf(m trainer.Model, vocabulary int) architecture.TextEncoder {
+	return architecture.TextEncoder{
+		Layers: m.Layers, Hidden: m.Hidden, Heads: m.Heads, FeedForward: m.FeedForward,
+		MaxLength: m.MaxLength, Vocabulary: vocabulary, Dropout: m.Dropout,
+		NGrams: architecture.NGrams{Orders: m.NGrams.Orders, Buckets: m.NGrams.Buckets, Width: m.NGrams.Width},
+	}
+}
+
+// A parent is the model that a job goes on from.
+type parent struct {
+	config    *task.Config
+	tokenizer tokenizer
+	model     *graph.Model
+	encoder   *architecture.TextEncoder // nil for a graph that galley did not build
+}
+
+func openParent(dir string) (*parent, error) {
+	bundle, err := task.OpenBundleDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	m, err := graph.ReadFile(bundle.ModelPath(), graph.ReadOptions{})
+	if err != nil {
+		return nil, err
+	}
+	p := &parent{config: bundle.Config, tokenizer: bundle.Tokenizer, model: m}
+	if sizes, ok := m.Metadata[encoderKey]; ok {
+		p.encoder = &architecture.TextEncoder{}
+		if err := json.Unmarshal([]byte(sizes), p.encoder); err != nil {
+			return nil, galley.Errorf(galley.DataLoss, "from", "the model's metadata %s cannot be read: %w", encoderKey, err)
+		}
+	}
+	return p, nil
+}
+
+// classifier builds the graph of a classification job: new, or onto its
+// parent.
+func classifier(r engine.Request, p *parent, vocabulary int) (*graph.Model, task.Inputs, int, error) {
+	spec, classes := r.Spec, len(r.Data.Labels)
+	own := task.DefaultInputs
+	if p != nil && p.encoder == nil {
+		m, err := architecture.Adopt(p.model, architecture.AdoptOptions{
+			Features: spec.Model.Features, Classes: classes, Dropout: spec.Model.Dropout,
+			NGrams: encoderOf(spec.Model, 0).NGrams, Seed: spec.Recipe.Seed,
+		})
+		if err != nil {
+			return nil, own, 0, err
+		}
+		outside, err := architecture.TextInputs(p.model)
+		in := task.Inputs{IDs: outside.IDs, Mask: outside.Mask, Types: outside.Types}
+		length := spec.Model.MaxLength
+		if p.config.MaxLength > 0 {
+			length = min(length, p.config.MaxLength)
+		}
+		return m, in, length, err
+	}
+	encoder := encoderOf(spec.Model, vocabulary)
+	if p != nil {
+		ngrams, dropout := encoder.NGrams, encoder.Dropout
+		encoder = *p.encoder
+		encoder.NGrams, encoder.Dropout = ngrams, dropout
+	}
+	m, err := encoder.Classifier(classes, spec.Recipe.Seed)
+	if err != nil {
+		return nil, own, 0, err
+	}
+	if err := remember(m, encoder); err != nil {
+		return nil, own, 0, err
+	}
+	if p != nil {
+		inherit(m, p.model, slices.Equal(p.config.Labels, r.Data.Labels))
+	}
+	return m, own, encoder.MaxLength, nil
+}
+
+// remember writes the encoder's sizes into the graph.
+func remember(m *graph.Model, encoder architecture.TextEncoder) error {
+	sizes, err := json.Marshal(encoder)
+	if err != nil {
+		return err
+	}
+	m.Metadata[encoderKey] = string(sizes)
+	return nil
+}
+
+// inherit takes over the parent's weights of the same name and shape; the
+// head only if it tells the same labels apart.
+func inherit(m, parent *graph.Model, head bool) {
+	weights := map[string]*graph.Tensor{}
+	for _, t := range parent.Graph.Initializers {
+		weights[t.Name] = t
+	}
+	for i, t := range m.Graph.Initializers {
+		from, ok := weights[t.Name]
+		if !ok || from.Type != t.Type || !slices.Equal(from.Dims, t.Dims) || t.Size() <= 1 {
+			continue
+		}
+		if !head && architecture.IsHead(t.Name) {
+			continue
+		}
+		m.Graph.Initializers[i] = from
+	}
+}
+
+// newMaskedLM builds a pretraining job: new, or going on from a model of
+// galley's own.
+func newMaskedLM(r engine.Request, p *parent, t tokenizer) (*maskedLM, error) {
+	m := &maskedLM{encoder: encoderOf(r.Spec.Model, t.VocabSize()), tokenizer: t, recipe: r.Spec.Recipe}
+	if p != nil {
+		if p.encoder == nil {
+			return nil, galley.Errorf(galley.InvalidArgument, "from", "the graph was not built by galley").
+				WithRemedy("pretrain from scratch, or fine-tune the graph with task: text-classification")
+		}
+		m.encoder, m.parent = *p.encoder, p.model
+		m.encoder.Dropout = r.Spec.Model.Dropout
+	}
+	m.encoder.NGrams = architecture.NGrams{}
+	var err error
+	m.masker, err = task.NewMasker(t, r.Spec.Recipe.MaskRate, r.Spec.Recipe.Seed)
+	return m, err
+}
+
+// lookedUp returns the weights of a graph that Gather nodes read rows of:
+// embedding tables, whose gradients are best added up row by row.
+func lookedUp(m *graph.Model) []string {
+	var names []string
+	trainable := objective.Trainable(m)
+	for _, n := range m.Graph.Nodes {
+		if n.Op == "Gather" && slices.Contains(trainable, n.Inputs[0]) && !slices.Contains(names, n.Inputs[0]) {
+			names = append(names, n.Inputs[0])
+		}
+	}
+	return names
+}
