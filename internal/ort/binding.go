@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"galley"
+	"galley/onnx"
 	"galley/onnx/session"
 )
 
@@ -94,8 +95,8 @@ func (b *binding) Output(name string, t *session.Tensor) error {
 	if err := matches(t, want, subject); err != nil {
 		return err
 	}
-	if byteSize, ok := byteSize(t.Type, 1); !ok || byteSize == 0 {
-		return galley.Errorf(galley.InvalidArgument, subject, "%s cannot be bound to memory", typeName(t.Type)).
+	if t.Type == onnx.String {
+		return galley.Errorf(galley.InvalidArgument, subject, "strings cannot be bound to memory").
 			WithRemedy("bind it with OutputAuto")
 	}
 	v, err := newValue(t, subject)

@@ -81,10 +81,18 @@ func (r *Runtime) Path() string { return r.path }
 // Account tells what the open sessions hold.
 func (r *Runtime) Account() Account { return r.account.read() }
 
-// Open loads a model's bytes. External data is not followed: OpenFile does.
+// Open loads a model's bytes. Bytes that name external data are refused: it
+// would be looked for in the working folder. OpenFile takes it.
 func (r *Runtime) Open(ctx context.Context, model []byte, opts session.Options) (session.Session, error) {
+	if opts.Label == "" {
+		opts.Label = "model"
+	}
 	if len(model) == 0 {
 		return nil, galley.Errorf(galley.InvalidArgument, opts.Label, "the model is empty")
+	}
+	if _, external := externalBytes(model); external {
+		return nil, galley.Errorf(galley.InvalidArgument, opts.Label, "the model's weights lie in files beside it").
+			WithRemedy("open it from its file, or write it with the weights inside")
 	}
 	return r.open(ctx, opts, int64(len(model)), func(o *yalue.SessionOptions) (*yalue.DynamicAdvancedSession, error) {
 		return yalue.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, o)
@@ -103,17 +111,29 @@ func (r *Runtime) OpenFile(ctx context.Context, path string, opts session.Option
 	if info.IsDir() {
 		return nil, galley.Errorf(galley.InvalidArgument, opts.Label, "%s is a folder, not a model", path)
 	}
-	return r.open(ctx, opts, info.Size(), func(o *yalue.SessionOptions) (*yalue.DynamicAdvancedSession, error) {
+	return r.open(ctx, opts, fileBytes(path, info.Size()), func(o *yalue.SessionOptions) (*yalue.DynamicAdvancedSession, error) {
 		return yalue.NewDynamicAdvancedSession(path, nil, nil, o)
 	})
+}
+
+// fileBytes is the size of a model with its external data. A large file holds
+// its weights itself and is not searched for external ones.
+func fileBytes(path string, size int64) int64 {
+	const large = 64 << 20
+	if size > large {
+		return size
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return size
+	}
+	external, _ := externalBytes(data)
+	return size + external
 }
 
 // open makes a session with create and reads its inputs and outputs.
 func (r *Runtime) open(ctx context.Context, opts session.Options, modelBytes int64,
 	create func(*yalue.SessionOptions) (*yalue.DynamicAdvancedSession, error)) (session.Session, error) {
-	if opts.Label == "" {
-		opts.Label = "model"
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, interrupted(opts.Label, err)
 	}

@@ -274,7 +274,7 @@ func (m *model) missing(has func(name string) bool) error {
 func list(values []onnx.Value) string {
 	var out []string
 	for _, v := range values {
-		out = append(out, v.Name+" "+typeName(v.Type)+" "+v.Shape.String())
+		out = append(out, v.Name+" "+v.Type.String()+" "+v.Shape.String())
 	}
 	if len(out) == 0 {
 		return "none"

@@ -41,12 +41,12 @@ func newValue(t *session.Tensor, subject string) (*value, error) {
 	}
 	want, ok := byteSize(t.Type, t.Size())
 	if !ok {
-		return nil, galley.Errorf(galley.Unimplemented, subject, "element type %s", typeName(t.Type))
+		return nil, galley.Errorf(galley.Unimplemented, subject, "element type %s", t.Type)
 	}
 	data := t.Bytes()
 	if int64(len(data)) != want {
 		return nil, galley.Errorf(galley.InvalidArgument, subject,
-			"%d bytes do not fill %s %v, which takes %d", len(data), typeName(t.Type), t.Shape, want)
+			"%d bytes do not fill %s %v, which takes %d", len(data), t.Type, t.Shape, want)
 	}
 	var p unsafe.Pointer
 	if len(data) > 0 {
@@ -124,7 +124,7 @@ func wrap(native *C.OrtValue, subject string) (*session.Tensor, error) {
 	}
 	n, ok := byteSize(dtype, size)
 	if !ok {
-		return nil, galley.Errorf(galley.Unimplemented, subject, "element type %s", typeName(dtype))
+		return nil, galley.Errorf(galley.Unimplemented, subject, "element type %s", dtype)
 	}
 	data := []byte{}
 	if n > 0 {
@@ -202,10 +202,24 @@ func matches(t *session.Tensor, want onnx.Value, subject string) error {
 	}
 	if !ok {
 		return galley.Errorf(galley.InvalidArgument, subject, "got %s %v, want %s %s",
-			typeName(t.Type), t.Shape, typeName(want.Type), want.Shape)
+			t.Type, t.Shape, want.Type, want.Shape)
 	}
 	return nil
 }
 
 // of names an input or output of a model in errors.
 func of(kind, name, label string) string { return fmt.Sprintf("%s %q of %s", kind, name, label) }
+
+// byteSize is how many bytes n numeric elements take; false for strings and
+// unknown types.
+func byteSize(t onnx.DataType, n int64) (int64, bool) {
+	bits := t.Bits()
+	if bits == 0 {
+		return 0, false
+	}
+	if bits < 8 { // packed, none across a byte's end
+		per := 8 / bits
+		return (n + per - 1) / per, true
+	}
+	return n * (bits / 8), true
+}
