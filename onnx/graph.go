@@ -2,8 +2,9 @@
 // (opset 17 and up) without native code.
 //
 // A Model is plain Go data: slices and maps that a pass may change freely.
-// Read and Write translate it from and to the published protocol buffer
-// format; Check holds its invariants; InferShapes annotates its values.
+// ReadFile and WriteFile (Unmarshal, Marshal) translate it from and to the
+// published protocol buffer format; Check holds its invariants; InferShapes
+// finds the types of its values.
 package onnx
 
 import "fmt"
@@ -135,13 +136,14 @@ func (s Shape) String() string {
 	return out + "]"
 }
 
-// String writes the size, the symbol, or "?".
+// String writes the size, the symbol (shortened and escaped if need be), or
+// "?".
 func (d Dim) String() string {
 	switch {
 	case d.Size >= 0:
 		return fmt.Sprint(d.Size)
 	case d.Symbol != "":
-		return d.Symbol
+		return printable(d.Symbol)
 	default:
 		return "?"
 	}

@@ -41,9 +41,9 @@ func tiny() *onnxpb.ModelProto {
 func nested(depth int) *onnxpb.ModelProto {
 	p := tiny()
 	inner := &onnxpb.GraphProto{Name: proto.String("leaf")}
-	for range depth {
+	for i := range depth {
 		inner = &onnxpb.GraphProto{Name: proto.String("g"), Node: []*onnxpb.NodeProto{{
-			OpType: proto.String("If"), Input: []string{"x"},
+			OpType: proto.String("If"), Input: []string{"x"}, Output: []string{fmt.Sprint("o", i)},
 			Attribute: []*onnxpb.AttributeProto{{
 				Name: proto.String("then_branch"), Type: onnxpb.AttributeProto_GRAPH.Enum(), G: inner,
 			}},

@@ -62,7 +62,7 @@ func (in *inference) graph(g *Graph, outer *Types, depth int) (*Types, error) {
 		for _, name := range n.Outputs {
 			c.outs = append(c.outs, &inferred{Value: Value{Name: name}})
 		}
-		if rule, ok := inferRules[opKey{n.Domain, n.Op}]; ok {
+		if rule, ok := inferRules[opKey{n.Domain, n.Op}]; ok && len(n.Outputs) > 0 {
 			if err := rule(c); err != nil {
 				return nil, inNode(n, err)
 			}

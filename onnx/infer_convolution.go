@@ -65,11 +65,11 @@ func (c *inferContext) windowOf(n int, kernel []int64) (window, error) {
 		return w, err
 	}
 	if w.kernel != nil && len(w.kernel) != n {
-		return w, fmt.Errorf("kernel %v does not fit %d spatial axes", w.kernel, n)
+		return w, fmt.Errorf("kernel %s does not fit %d spatial axes", listInts(w.kernel), n)
 	}
 	for _, k := range w.kernel {
 		if k < 1 || k > 1<<31 {
-			return w, fmt.Errorf("kernel %v has the size %d", w.kernel, k)
+			return w, fmt.Errorf("kernel %s has the size %d", listInts(w.kernel), k)
 		}
 	}
 	return w, nil
@@ -182,7 +182,7 @@ func inferConvTranspose(c *inferContext) error {
 	explicit, hasExplicit := c.AttrInts("output_shape")
 	extra, hasExtra := c.AttrInts("output_padding")
 	if hasExplicit && len(explicit) != n || hasExtra && len(extra) != n {
-		return fmt.Errorf("output_shape %v or output_padding %v does not fit %d spatial axes", explicit, extra, n)
+		return fmt.Errorf("output_shape %s or output_padding %s does not fit %d spatial axes", listInts(explicit), listInts(extra), n)
 	}
 	for i, d := range x[2:] {
 		switch {
@@ -197,7 +197,7 @@ func inferConvTranspose(c *inferContext) error {
 				size += extra[i]
 			}
 			if size < 0 {
-				return fmt.Errorf("pads %v are larger than the result", win.pads)
+				return fmt.Errorf("pads %s are larger than the result", listInts(win.pads))
 			}
 			out[2+i] = Dim{Size: size}
 		}

@@ -140,7 +140,7 @@ func inferEinsum(c *inferContext) error {
 			continue
 		}
 		if len(s) != len(labels) {
-			return fmt.Errorf("term %q does not fit input shape %v", string(labels), s)
+			return fmt.Errorf("term %s does not fit input shape %v", quote(string(labels)), s)
 		}
 		for j, l := range labels {
 			d, seen := sizes[l]

@@ -205,17 +205,28 @@ func elems(ints []int64) []elem {
 	return out
 }
 
+// maxListed bounds how many numbers a message lists.
+const maxListed = 16
+
+func listInts(ints []int64) string {
+	return listElems(elems(ints[:min(len(ints), maxListed+1)]))
+}
+
 func listElems(es []elem) string {
 	out := "["
 	for i, e := range es {
 		if i > 0 {
 			out += ","
 		}
+		if i == maxListed {
+			out += "..."
+			break
+		}
 		switch {
 		case e.known:
 			out += fmt.Sprint(e.value)
 		case e.symbol != "":
-			out += e.symbol
+			out += printable(e.symbol)
 		default:
 			out += "?"
 		}
@@ -315,10 +326,10 @@ func inferTranspose(c *inferContext) error {
 		return nil
 	}
 	if len(perm) != len(s) {
-		return fmt.Errorf("permutation %v does not fit shape %v", perm, s)
+		return fmt.Errorf("permutation %s does not fit shape %v", listInts(perm), s)
 	}
 	if _, err := normalAxes(perm, len(s)); err != nil {
-		return fmt.Errorf("permutation %v: %w", perm, err)
+		return fmt.Errorf("permutation %s: %w", listInts(perm), err)
 	}
 	out := make(Shape, len(s))
 	for i, p := range perm {

@@ -259,12 +259,12 @@ func inferSplit(c *inferContext) error {
 		sum := int64(0)
 		for _, k := range sizes {
 			if k < 0 || sum > math.MaxInt64-k {
-				return fmt.Errorf("sizes %v are out of range", sizes)
+				return fmt.Errorf("sizes %s are out of range", listInts(sizes))
 			}
 			sum += k
 		}
 		if s[axis].known() && sum != s[axis].Size {
-			return fmt.Errorf("sizes %v do not add up to axis %d of %v", sizes, axis, s)
+			return fmt.Errorf("sizes %s do not add up to axis %d of %v", listInts(sizes), axis, s)
 		}
 	}
 	even := !explicit && !c.has(1) && s[axis].known()

@@ -167,7 +167,7 @@ func TestInferOperators(t *testing.T) {
 		{"Concat", attrs{"axis": int64(0)}, in{"float[2,3]", "float[2,4]"}, "![2,3] and [2,4] differ beside axis 0"},
 		{"Split", attrs{"axis": int64(1)}, in{"float[n,6]", ints(2, 4)}, "float[n,2] float[n,4]"},
 		{"Split", attrs{"axis": int64(1), "num_outputs": int64(3)}, in{"float[n,8]"}, "float[n,3] float[n,3] float[n,2]"},
-		{"Split", nil, in{"float[6]", ints(2, 2)}, "!sizes [2 2] do not add up to axis 0 of [6]"},
+		{"Split", nil, in{"float[6]", ints(2, 2)}, "!sizes [2,2] do not add up to axis 0 of [6]"},
 		{"Slice", nil, in{"float[n,10]", ints(2), ints(-1), ints(1)}, "float[n,7]"},
 		{"Slice", nil, in{"float[10]", ints(-1), ints(-100), ints(0), ints(-3)}, "float[4]"},
 		{"Slice", nil, in{"float[10]", ints(3), ints(9223372036854775807), ints(0), ints(2)}, "float[4]"},
