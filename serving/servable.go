@@ -2,9 +2,11 @@ package serving
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"galley"
-	"galley/onnx"
 	"galley/onnx/session"
 	"galley/registry"
 	"galley/task"
@@ -40,48 +42,69 @@ func (s *Servable) check(inputs map[string]*session.Tensor) error {
 		got, ok := inputs[want.Name]
 		if !ok {
 			return galley.Errorf(galley.InvalidArgument, want.Name, "the input is missing").
-				WithRemedy("model %s takes %s", s.Version.Ref(), s.Signature.Describe())
+				WithRemedy("%s takes %s", s.Version.Ref(), s.describe())
 		}
-		if got.Type != want.Type {
-			return galley.Errorf(galley.InvalidArgument, want.Name, "has element type %s instead of %s", got.Type, want.Type)
+		if name := task.Datatype(got.Type); name != want.Datatype {
+			return galley.Errorf(galley.InvalidArgument, want.Name, "its datatype is %s instead of %s", name, want.Datatype)
 		}
 		if !fits(got.Shape, want.Shape) {
-			return galley.Errorf(galley.InvalidArgument, want.Name, "has shape %v instead of %s", got.Shape, want.Shape)
+			return galley.Errorf(galley.InvalidArgument, want.Name, "its shape is %v instead of %v", got.Shape, want.Shape).
+				WithRemedy("-1 stands for any size")
 		}
 	}
 	for name := range inputs {
-		if !s.Signature.HasInput(name) {
+		if !slices.ContainsFunc(s.Signature.Inputs, func(f task.Field) bool { return f.Name == name }) {
 			return galley.Errorf(galley.InvalidArgument, name, "is not an input of %s", s.Version.Ref()).
-				WithRemedy("it takes %s", s.Signature.Describe())
+				WithRemedy("it takes %s", s.describe())
 		}
 	}
 	return nil
 }
 
-// fits reports whether sizes are possible for a shape.
-func fits(sizes []int64, shape onnx.Shape) bool {
+// describe lists the inputs for a message.
+func (s *Servable) describe() string {
+	var parts []string
+	for _, f := range s.Signature.Inputs {
+		parts = append(parts, fmt.Sprintf("%s %s %v", f.Name, f.Datatype, f.Shape))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// fits reports whether sizes are possible for a shape, in which -1 is any.
+func fits(sizes, shape []int64) bool {
 	if shape == nil {
 		return true
 	}
 	if len(sizes) != len(shape) {
 		return false
 	}
-	for i, d := range shape {
-		if d.Size >= 0 && d.Size != sizes[i] {
+	for i, want := range shape {
+		if want >= 0 && want != sizes[i] {
 			return false
 		}
 	}
 	return true
 }
 
+// platform is what the protocol's metadata call ONNX graphs.
+const platform = "onnxruntime_onnx"
+
 // MaxTexts bounds the texts of one request.
 const MaxTexts = 4096
 
 // NewTextClassifier serves a text classifier: texts in, labels and scores out.
-func NewTextClassifier(v registry.Version, c *task.TextClassifier, s session.Session) *Servable {
-	predictor := task.NewTextPredictor(c, s)
+// The servable closes the session.
+func NewTextClassifier(v registry.Version, c *task.TextClassifier, s session.Session) (*Servable, error) {
+	signature, err := c.Config.Signature()
+	if err != nil {
+		return nil, err
+	}
+	predictor, err := task.NewTextPredictor(c, s)
+	if err != nil {
+		return nil, err
+	}
 	return &Servable{
-		Version: v, Signature: c.Signature(), Platform: "onnxruntime_onnx",
+		Version: v, Signature: signature, Platform: platform,
 		closeModel: s.Close,
 		infer: func(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error) {
 			texts := inputs["text"].Strings()
@@ -95,7 +118,7 @@ func NewTextClassifier(v registry.Version, c *task.TextClassifier, s session.Ses
 			}
 			return classificationTensors(predictions, len(c.Config.Labels))
 		},
-	}
+	}, nil
 }
 
 func classificationTensors(predictions []task.Classification, classes int) (map[string]*session.Tensor, error) {
@@ -126,7 +149,7 @@ func classificationTensors(predictions []task.Classification, classes int) (map[
 // NewGraph serves a graph without a task: its own inputs and outputs.
 func NewGraph(v registry.Version, s session.Session) *Servable {
 	return &Servable{
-		Version: v, Signature: task.GraphSignature(s.Inputs(), s.Outputs()), Platform: "onnxruntime_onnx",
+		Version: v, Signature: task.GraphSignature(s.Inputs(), s.Outputs()), Platform: platform,
 		closeModel: s.Close,
 		infer: func(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error) {
 			return s.Run(ctx, inputs)

@@ -40,7 +40,7 @@ func (c *TextClassifier) Decode(logits *session.Tensor) ([]Classification, error
 	classes := len(c.Config.Labels)
 	values := session.Data[float32](logits)
 	if values == nil || len(logits.Shape) != 2 || logits.Shape[1] != int64(classes) || int64(len(values)) != logits.Size() {
-		return nil, galley.Errorf(galley.FailedPrecondition, c.Config.Outputs.Logits, "the graph's answer is %s, not float32 [batch, %d]", describe(logits), classes).
+		return nil, galley.Errorf(galley.FailedPrecondition, c.Config.Outputs.Logits, "the graph's answer is %s, not float [batch, %d]", describe(logits), classes).
 			WithRemedy("the labels in %s must be those that the graph was trained with", ConfigFile)
 	}
 	out := make([]Classification, logits.Shape[0])
@@ -82,10 +82,5 @@ func describe(t *session.Tensor) string {
 	if t == nil {
 		return "missing"
 	}
-	names := map[onnx.DataType]string{onnx.Float: "float32", onnx.Double: "float64", onnx.Float16: "float16", onnx.Int64: "int64"}
-	name := names[t.Type]
-	if name == "" {
-		name = "of another type"
-	}
-	return name + " " + onnx.Fixed(t.Shape...).String()
+	return t.Type.String() + " " + onnx.Fixed(t.Shape...).String()
 }

@@ -100,7 +100,7 @@ func TestDecode(t *testing.T) {
 	three, _ := session.New([]float32{0, 0, 1}, 1, 3)
 	double, _ := session.New([]float64{0, 0}, 1, 2)
 	flat, _ := session.New([]float32{0, 0}, 2)
-	for want, tensor := range map[string]*session.Tensor{"float32 [1,3], not float32 [batch, 2]": three, "float64": double, "[2]": flat, "missing": nil} {
+	for want, tensor := range map[string]*session.Tensor{"float [1,3], not float [batch, 2]": three, "is double [1,2]": double, "[2]": flat, "missing": nil} {
 		if _, err := c.Decode(tensor); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want %q", err, want)
 		}

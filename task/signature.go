@@ -27,7 +27,8 @@ func (c *Config) Signature() (Signature, error) {
 		Outputs: []Field{
 			{"label", "BYTES", []int64{-1}},
 			{"score", "FP32", []int64{-1}},
-			{"scores", "FP32", []int64{-1, int64(len(c.Labels))}},
+			{"scores", "FP32", []int64{-1, int64(len(c.Labels))}}, // in the order of the labels
+			{"truncated", "BOOL", []int64{-1}},                    // whether the end of the text was not read
 		},
 	}, nil
 }

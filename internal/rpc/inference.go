@@ -10,10 +10,10 @@ import (
 	inferencepb "galley/api/inference/v2"
 
 	"galley"
-	"galley/onnx"
 	"galley/onnx/session"
 	"galley/registry"
 	"galley/serving"
+	"galley/task"
 )
 
 // Inference answers the Open Inference Protocol.
@@ -90,14 +90,10 @@ func (s *Inference) versions(ctx context.Context, name string, number int, one b
 	return numbers, nil
 }
 
-func metadata(values []onnx.Value) []*inferencepb.ModelMetadataResponse_TensorMetadata {
+func metadata(fields []task.Field) []*inferencepb.ModelMetadataResponse_TensorMetadata {
 	var out []*inferencepb.ModelMetadataResponse_TensorMetadata
-	for _, v := range values {
-		m := &inferencepb.ModelMetadataResponse_TensorMetadata{Name: v.Name, Datatype: datatype(v.Type)}
-		for _, d := range v.Shape {
-			m.Shape = append(m.Shape, max(d.Size, -1))
-		}
-		out = append(out, m)
+	for _, f := range fields {
+		out = append(out, &inferencepb.ModelMetadataResponse_TensorMetadata{Name: f.Name, Datatype: f.Datatype, Shape: f.Shape})
 	}
 	return out
 }
@@ -161,7 +157,7 @@ func (s *Inference) response(r *inferencepb.ModelInferRequest, lease *serving.Le
 			continue
 		}
 		response.Outputs = append(response.Outputs, &inferencepb.ModelInferResponse_InferOutputTensor{
-			Name: v.Name, Datatype: datatype(t.Type), Shape: t.Shape,
+			Name: v.Name, Datatype: v.Datatype, Shape: t.Shape,
 		})
 		response.RawOutputContents = append(response.RawOutputContents, rawBytes(t))
 	}

@@ -9,27 +9,11 @@ import (
 	"galley"
 	"galley/onnx"
 	"galley/onnx/session"
+	"galley/task"
 )
 
 // maxElements bounds a tensor of a request.
 const maxElements = 64 << 20
-
-// datatypes are the protocol's names of element types.
-var datatypes = map[string]onnx.DataType{
-	"BOOL": onnx.Bool, "UINT8": onnx.Uint8, "UINT16": onnx.Uint16, "UINT32": onnx.Uint32, "UINT64": onnx.Uint64,
-	"INT8": onnx.Int8, "INT16": onnx.Int16, "INT32": onnx.Int32, "INT64": onnx.Int64,
-	"FP16": onnx.Float16, "FP32": onnx.Float, "FP64": onnx.Double, "BF16": onnx.BFloat16, "BYTES": onnx.String,
-}
-
-// datatype returns the protocol's name of an element type, "" if it has none.
-func datatype(t onnx.DataType) string {
-	for name, d := range datatypes {
-		if d == t {
-			return name
-		}
-	}
-	return ""
-}
 
 // inputTensors reads the tensors of a request.
 func inputTensors(r *inferencepb.ModelInferRequest) (map[string]*session.Tensor, error) {
@@ -61,7 +45,7 @@ func inputTensors(r *inferencepb.ModelInferRequest) (map[string]*session.Tensor,
 }
 
 func inputTensor(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte, isRaw bool) (*session.Tensor, error) {
-	t, ok := datatypes[in.GetDatatype()]
+	t, ok := task.ParseDatatype(in.GetDatatype())
 	if !ok {
 		return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has the unknown datatype %q", in.GetDatatype()).
 			WithRemedy("use one of BOOL, UINT8 to UINT64, INT8 to INT64, FP16, FP32, FP64, BYTES")
