@@ -131,7 +131,7 @@ OPERATORS = {
     "Dropout": lambda x, a: x[0],
     "Shape": lambda x, a: torch.tensor(x[0].shape[a.get("start", 0):a.get("end", None)], dtype=torch.int64),
     "Range": lambda x, a: torch.arange(x[0].item(), x[1].item(), x[2].item(), dtype=x[0].dtype),
-    "ConstantOfShape": lambda x, a: tensor(a["value"]).expand(ints(x[0])),
+    "ConstantOfShape": lambda x, a: tensor(a["value"]).reshape(()).expand(ints(x[0])),
     "Constant": lambda x, a: tensor(a["value"]),
     "Reshape": reshape,
     "Flatten": lambda x, a: x[0].reshape(int(np.prod(x[0].shape[:a.get("axis", 1)])), -1),
