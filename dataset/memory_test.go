@@ -25,9 +25,9 @@ func TestMemory(t *testing.T) {
 		return
 	}
 	if testing.Short() {
-		t.Skip("handles 220,000 rows")
+		t.Skip("handles 110,000 rows")
 	}
-	small, large := childPeak(t, 20_000), childPeak(t, 200_000)
+	small, large := childPeak(t, 10_000), childPeak(t, 100_000)
 	t.Logf("peak heap %.2f MiB, %.2f MiB with ten times the rows: %.3fx", mib(small), mib(large), large/small)
 	if large > 1.1*small {
 		t.Errorf("ten times the rows take %.3f times the memory", large/small)
@@ -63,7 +63,7 @@ func peakHeap(t *testing.T, n int) (peak uint64) {
 		runtime.ReadMemStats(&m)
 		peak = max(peak, m.HeapAlloc)
 	}
-	every := n / 40
+	every := n / 25
 	dir := t.TempDir()
 	in := &Input{Name: "t.csv", Open: func() (io.ReadCloser, error) {
 		r, w := io.Pipe()
