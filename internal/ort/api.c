@@ -4,6 +4,7 @@
 #include "api.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,10 @@ static OrtStatus *fill_info(const OrtTensorInfo *tensor, api_info *info) {
 	TRY(CALL(GetDimensions, OrtStatus *, (const OrtTensorInfo *, int64_t *, size_t))(tensor, info->dims, rank));
 	return CALL(GetSymbolicDimensions, OrtStatus *, (const OrtTensorInfo *, const char **, size_t))(
 	    tensor, info->symbols, rank);
+}
+
+OrtStatus *api_cancel_load(OrtSessionOptions *o) {
+	return CALL(SessionOptionsSetLoadCancellationFlag, OrtStatus *, (OrtSessionOptions *, bool))(o, true);
 }
 
 OrtStatus *api_session_counts(OrtSession *s, size_t *inputs, size_t *outputs) {

@@ -59,6 +59,7 @@ enum {
 	slot_BindOutputToDevice = 138,
 	slot_GetBoundOutputValues = 140,
 	slot_GetResizedStringTensorElementBuffer = 252,
+	slot_SessionOptionsSetLoadCancellationFlag = 293,
 	slot_GetKeyValue = 297,
 	slot_ReleaseKeyValuePairs = 300,
 	slot_AllocatorGetStats = 319,
@@ -87,6 +88,8 @@ int api_status_code(OrtStatus *s);
 const char *api_status_message(OrtStatus *s);
 void api_status_release(OrtStatus *s);
 
+// api_cancel_load ends the making of a session with these options.
+OrtStatus *api_cancel_load(OrtSessionOptions *o);
 OrtStatus *api_session_counts(OrtSession *s, size_t *inputs, size_t *outputs);
 OrtStatus *api_session_info(OrtSession *s, int output, size_t i, api_info *info);
 void api_info_release(api_info *info);

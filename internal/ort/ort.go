@@ -131,7 +131,8 @@ func fileBytes(path string, size int64) int64 {
 	return size + external
 }
 
-// open makes a session with create and reads its inputs and outputs.
+// open makes a session with create and reads its inputs and outputs. The end
+// of ctx meanwhile ends it, where the runtime looks: between its own steps.
 func (r *Runtime) open(ctx context.Context, opts session.Options, modelBytes int64,
 	create func(*yalue.SessionOptions) (*yalue.DynamicAdvancedSession, error)) (session.Session, error) {
 	if err := ctx.Err(); err != nil {
@@ -142,10 +143,9 @@ func (r *Runtime) open(ctx context.Context, opts session.Options, modelBytes int
 		return nil, err
 	}
 	defer o.Destroy()
-	native, err := create(o)
+	native, err := loading(ctx, o, opts.Label, create)
 	if err != nil {
-		return nil, galley.Errorf(galley.InvalidArgument, opts.Label, "cannot be loaded: %w", err).
-			WithRemedy("check the graph: galley models import says what is wrong with it")
+		return nil, err
 	}
 	s, err := newSession(r, native, opts.Label, modelBytes)
 	if err != nil {

@@ -8,7 +8,6 @@ import "C"
 
 import (
 	"context"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -45,7 +44,7 @@ type model struct {
 
 // newSession reads the inputs and outputs of a session that the binding made.
 func newSession(r *Runtime, owner *yalue.DynamicAdvancedSession, label string, modelBytes int64) (*model, error) {
-	native, err := handle(owner)
+	native, err := sessionHandle(owner)
 	if err != nil {
 		return nil, err
 	}
@@ -80,18 +79,6 @@ func newSession(r *Runtime, owner *yalue.DynamicAdvancedSession, label string, m
 	m.bytes = m.measure(modelBytes)
 	r.account.add(1, m.bytes)
 	return m, nil
-}
-
-// handle reads the native session out of the binding's, which keeps it to
-// itself.
-func handle(s *yalue.DynamicAdvancedSession) (*C.OrtSession, error) {
-	inner := reflect.ValueOf(s).Elem().FieldByName("s")
-	if inner.Kind() == reflect.Pointer && !inner.IsNil() {
-		if p := inner.Elem().FieldByName("ortSession"); p.Kind() == reflect.Pointer {
-			return (*C.OrtSession)(p.UnsafePointer()), nil
-		}
-	}
-	return nil, galley.Errorf(galley.Internal, "onnxruntime_go", "the binding's session has another form than in v1.27.0")
 }
 
 // measure tells what the session holds: its arena, where the weights lie that

@@ -3,8 +3,10 @@ package ort_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -379,6 +381,59 @@ func TestCloseDuringRuns(t *testing.T) {
 	if got := r.Account(); got != before {
 		t.Errorf("account %+v, before %+v", got, before)
 	}
+}
+
+// A library that is none, or not the right one, is an error in a fresh process.
+func TestLoadRefuses(t *testing.T) {
+	if path := os.Getenv("GALLEY_TEST_LOAD"); path != "" {
+		_, err := ort.Load(path)
+		fmt.Println("code", galley.CodeOf(err), err)
+		return
+	}
+	text := filepath.Join(t.TempDir(), "libonnxruntime.so")
+	if err := os.WriteFile(text, []byte("text"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{text}
+	if libraries, _ := filepath.Glob("/lib/*/libm.so.6"); len(libraries) > 0 {
+		paths = append(paths, libraries[0])
+	}
+	for _, path := range paths {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestLoadRefuses$")
+		cmd.Env = append(os.Environ(), "GALLEY_TEST_LOAD="+path)
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "code "+string(galley.FailedPrecondition)) && !strings.Contains(string(out), "code "+string(galley.Unimplemented)) {
+			t.Errorf("%s: %v\n%s", path, err, out)
+		}
+	}
+}
+
+func TestOpenStopsWithItsContext(t *testing.T) {
+	r := orttest.Opener(t)
+	model := graph(t, func(b *onnx.Builder) {
+		x := b.Input("x", onnx.Float, onnx.Shape{rows})
+		for range 500 {
+			x = b.Op("Add", x, b.Op("Exp", x))
+		}
+		b.Output(x, onnx.Float, onnx.Shape{rows})
+	})
+	begin := time.Now()
+	s, err := r.Open(ctx, model, session.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	whole := time.Since(begin)
+	short, cancel := context.WithTimeout(ctx, whole/10)
+	defer cancel()
+	begin = time.Now()
+	s, err = r.Open(short, model, session.Options{Threads: 1})
+	if err == nil {
+		s.Close() // the runtime looked at the flag no more
+	} else if galley.CodeOf(err) != galley.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+	t.Logf("opened in %v; stopped after %v: %v", whole, time.Since(begin), err)
 }
 
 func TestOptions(t *testing.T) {
