@@ -1,12 +1,12 @@
 package onnx
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -100,21 +100,30 @@ func unmarshal(data []byte, opts ReadOptions, external *externalData) (*Model, e
 	return m, nil
 }
 
-// readAll reads at most limit bytes into a buffer of hint bytes at first.
+// readAll reads at most limit bytes. A right hint of their number spares
+// growing, hence a second copy.
 func readAll(r io.Reader, limit, hint int64) ([]byte, error) {
 	if hint > limit {
 		return nil, tooLarge(limit)
 	}
-	var b bytes.Buffer
-	b.Grow(int(hint) + bytes.MinRead)
-	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, galley.Errorf(galley.DataLoss, "model", "cannot be read: %w", err)
+	r = io.LimitReader(r, limit+1)
+	data := make([]byte, 0, hint+512)
+	for {
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if int64(len(data)) > limit {
+			return nil, tooLarge(limit)
+		}
+		if errors.Is(err, io.EOF) {
+			return data, nil
+		}
+		if err != nil {
+			return nil, galley.Errorf(galley.DataLoss, "model", "cannot be read: %w", err)
+		}
+		if len(data) == cap(data) {
+			data = slices.Grow(data, cap(data))
+		}
 	}
-	if n > limit {
-		return nil, tooLarge(limit)
-	}
-	return b.Bytes(), nil
 }
 
 func tooLarge(limit int64) error {
