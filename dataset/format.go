@@ -15,7 +15,7 @@ type Format string
 // The formats of text data.
 const (
 	CSV     Format = "csv"     // RFC 4180 in UTF-8, with a header
-	JSONL   Format = "jsonl"   // one JSON object per line
+	JSONL   Format = "jsonl"   // one JSON object per line; the columns are the keys of the first
 	Parquet Format = "parquet" // top-level columns of strings, integers or booleans
 )
 

@@ -187,6 +187,7 @@ func TestFreezeErrors(t *testing.T) {
 		{"one class", FreezeOptions{}, Inputs{Train: text("t.csv", "text,label\na,x\nb,x\n")}, `every row has the label "x" — a classifier needs at least two labels`},
 		{"no rows", FreezeOptions{}, Inputs{Train: text("t.csv", "text,label\n")}, "the file has no rows"},
 		{"no good row", FreezeOptions{}, Inputs{Train: text("t.csv", "text,label\n,x\n")}, "no row can be used; line 2: empty text"},
+		{"another encoding", FreezeOptions{}, Inputs{Train: text("t.csv", "text,label\n\xc8\xd5,x\n")}, "invalid UTF-8 — save the file as UTF-8"},
 		{"empty test", FreezeOptions{}, Inputs{Train: good, Test: text("v.csv", "text,label\na,z\n")}, "v.csv: no row can be used; line 2: label not in the set: z"},
 		{"no train", FreezeOptions{}, Inputs{}, "train: no file is given"},
 		{"name", FreezeOptions{Name: "A b"}, Inputs{Train: good}, "is not a name"},
@@ -334,4 +335,17 @@ func sharedData(t *testing.T, name string) string {
 		t.Skipf("the shared data %s is not here", name)
 	}
 	return dir
+}
+
+func BenchmarkFreeze(b *testing.B) {
+	content := "text,label\n" + manyRows(100_000)
+	in := Inputs{Train: text("t.csv", content)}
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		_, _, err := Freeze(b.Context(), FreezeOptions{Name: "b", Format: CSV, TempDir: b.TempDir()}, in, func(Split) (io.Writer, error) { return io.Discard, nil })
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100_000, "ns/row")
 }

@@ -109,7 +109,7 @@ func (s *jsonlSource) read() (map[string]json.RawMessage, int64, error) {
 		case len(bytes.TrimSpace(b)) == 0:
 			continue
 		case !utf8.Valid(b): // encoding/json would repair it silently
-			return nil, line, &badRow{line, "invalid UTF-8"}
+			return nil, line, &badRow{line, invalidUTF8}
 		}
 		var object map[string]json.RawMessage
 		if err := json.Unmarshal(b, &object); err != nil {

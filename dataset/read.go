@@ -92,6 +92,8 @@ func read(ctx context.Context, in Input, opts ReadOptions, rejected *Rejections,
 	}
 }
 
+const invalidUTF8 = "invalid UTF-8"
+
 // A checker makes rows of records.
 type checker struct {
 	wanted          []string // text columns, then label columns, then language columns
@@ -117,7 +119,7 @@ func (k *checker) row(values []string) (Row, string) {
 	case len(row.Text) > MaxText:
 		return row, fmt.Sprintf("the text has %d bytes, more than 1 MiB", len(row.Text))
 	case !utf8.ValidString(row.Text):
-		return row, "invalid UTF-8"
+		return row, invalidUTF8
 	}
 	if k.labelled {
 		row.Label = join(values[k.texts:k.labels])
@@ -164,10 +166,14 @@ func join(values []string) string {
 // emptyInput is the error of a file without a single good row.
 func emptyInput(name string, rejected *Rejections) error {
 	for _, r := range rejected.First {
-		if r.File == name {
-			return galley.Errorf(galley.InvalidArgument, name, "no row can be used; line %d: %s", r.Line, r.Why).
-				WithRemedy("check --format and --columns")
+		if r.File != name {
+			continue
 		}
+		err := galley.Errorf(galley.InvalidArgument, name, "no row can be used; line %d: %s", r.Line, r.Why)
+		if r.Why == invalidUTF8 {
+			return err.WithRemedy("save the file as UTF-8")
+		}
+		return err.WithRemedy("check --format and --columns")
 	}
 	return galley.Errorf(galley.InvalidArgument, name, "the file has no rows").
 		WithRemedy("add rows below the header")
