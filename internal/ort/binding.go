@@ -54,7 +54,11 @@ func (m *model) Bind() (session.Binding, error) {
 		return nil, err
 	}
 	b := &binding{model: m, held: h}
-	b.cleanup = runtime.AddCleanup(b, func(h *held) { h.release(); m.leave() }, h)
+	b.cleanup = runtime.AddCleanup(b, func(h *held) {
+		h.fetched = nil // whoever forgot the binding may still read them
+		h.release()
+		m.leave()
+	}, h)
 	return b, nil
 }
 
@@ -64,6 +68,7 @@ func (b *binding) Input(name string, t *session.Tensor) error {
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(b) // else its cleanup might run meanwhile
 	want, err := b.model.declaredInput(name)
 	if err != nil {
 		return err
@@ -87,6 +92,7 @@ func (b *binding) Output(name string, t *session.Tensor) error {
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(b) // else its cleanup might run meanwhile
 	want, err := b.model.declaredOutput(name)
 	if err != nil {
 		return err
@@ -117,6 +123,7 @@ func (b *binding) OutputAuto(name string) error {
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(b) // else its cleanup might run meanwhile
 	if _, err := b.model.declaredOutput(name); err != nil {
 		return err
 	}
@@ -133,6 +140,7 @@ func (b *binding) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(b) // else its cleanup might run meanwhile
 	if len(h.inputs) < len(b.model.inputs) {
 		return b.model.missing(func(name string) bool { return h.inputs[name] != nil })
 	}
@@ -153,7 +161,6 @@ func (b *binding) Run(ctx context.Context) error {
 		return C.api_run_binding(b.model.native, h.options.native, h.native)
 	})
 	h.ran = err == nil
-	runtime.KeepAlive(b)
 	return err
 }
 
@@ -163,6 +170,7 @@ func (b *binding) Fetch(name string) (*session.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer runtime.KeepAlive(b)
 	subject := of("output", name, b.model.label)
 	if v, ok := h.outputs[name]; !ok || v != nil {
 		return nil, galley.Errorf(galley.FailedPrecondition, subject, "not bound with OutputAuto")

@@ -20,6 +20,9 @@ import (
 // the Go binding use: any ONNX Runtime from 1.24 has it.
 const apiVersion = 24
 
+// Enabled says whether this build can load a library.
+const Enabled = true
+
 // A Runtime is a loaded ONNX Runtime. It implements session.Opener and may be
 // used by several goroutines at once.
 type Runtime struct {

@@ -9,6 +9,9 @@ import (
 	"galley/onnx/session"
 )
 
+// Enabled says whether this build can load a library.
+const Enabled = false
+
 // A Runtime is a loaded ONNX Runtime; this build cannot load one.
 type Runtime struct{}
 

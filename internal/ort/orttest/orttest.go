@@ -15,6 +15,9 @@ import (
 )
 
 var load = sync.OnceValues(func() (*ort.Runtime, error) {
+	if !ort.Enabled { // nothing to obtain it for
+		return ort.Load("")
+	}
 	// Test processes of other packages may be obtaining it, too: Obtain waits.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
