@@ -48,6 +48,7 @@ type AdoptOptions struct {
 	Classes  int
 	Dropout  float64
 	NGrams   NGrams
+	Weighing *Weighing // of the n-grams
 	Seed     uint64
 }
 
@@ -76,13 +77,13 @@ func Adopt(m *onnx.Model, opts AdoptOptions) (*onnx.Model, error) {
 	onnx.RemoveUnused(m.Graph)
 	m.Graph.Outputs = nil
 
-	g := extend(m.Graph, in.Mask, opts.Seed)
+	g := extend(m.Graph, in.IDs, in.Mask, opts.Seed)
 	pooled := features.Name
 	if len(features.Shape) == 3 {
 		pooled = g.maskedMean(features.Name)
 	}
 	encoder := TextEncoder{Hidden: width, Dropout: opts.Dropout, NGrams: opts.NGrams}
-	logits := g.classifierHead(encoder, pooled, opts.Classes)
+	logits := g.classifierHead(encoder, pooled, opts.Weighing, opts.Classes)
 	g.output(logits, Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(opts.Classes)}})
 	return m, nil
 }

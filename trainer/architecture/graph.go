@@ -22,15 +22,18 @@ const (
 type graph struct {
 	b     *onnx.Builder
 	seed  uint64
+	ids   string // the input that holds token ids
 	mask  string // the input that holds the attention mask
 	cache map[string]string
 }
 
-func newGraph(seed uint64) *graph { return extend(&onnx.Graph{Name: "galley"}, AttentionMask, seed) }
+func newGraph(seed uint64) *graph {
+	return extend(&onnx.Graph{Name: "galley"}, InputIDs, AttentionMask, seed)
+}
 
-// extend builds onto an existing graph whose attention mask is called mask.
-func extend(g *onnx.Graph, mask string, seed uint64) *graph {
-	return &graph{b: onnx.NewBuilder(g), seed: seed, mask: mask, cache: map[string]string{}}
+// extend builds onto an existing graph with inputs called ids and mask.
+func extend(g *onnx.Graph, ids, mask string, seed uint64) *graph {
+	return &graph{b: onnx.NewBuilder(g), seed: seed, ids: ids, mask: mask, cache: map[string]string{}}
 }
 
 func (g *graph) model(architecture string) *onnx.Model {

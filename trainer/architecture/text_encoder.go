@@ -73,8 +73,9 @@ func (a TextEncoder) Validate() error {
 }
 
 // Classifier builds the graph input_ids, attention_mask -> logits for the
-// given number of classes, with weights drawn from seed.
-func (a TextEncoder) Classifier(classes int, seed uint64) (*onnx.Model, error) {
+// given number of classes, with weights drawn from seed; w weighs the n-grams,
+// if there are any.
+func (a TextEncoder) Classifier(classes int, w *Weighing, seed uint64) (*onnx.Model, error) {
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (a TextEncoder) Classifier(classes int, seed uint64) (*onnx.Model, error) {
 	}
 	g := a.begin(seed)
 	state := a.encode(g)
-	logits := g.classifierHead(a, g.maskedMean(state), classes)
+	logits := g.classifierHead(a, g.maskedMean(state), w, classes)
 	g.output(logits, Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(classes)}})
 	return g.model("text-encoder"), nil
 }

@@ -82,7 +82,7 @@ func output(m *onnx.Model, name string) (onnx.Value, error) {
 func Trainable(m *onnx.Model) []string {
 	var names []string
 	for _, t := range m.Graph.Initializers {
-		if t.Type == onnx.Float && len(t.Dims) > 0 && t.Size() > 1 {
+		if t.Type == onnx.Float && len(t.Dims) > 0 && t.Size() > 1 && !architecture.IsConstant(t.Name) {
 			names = append(names, t.Name)
 		}
 	}

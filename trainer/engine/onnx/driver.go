@@ -61,7 +61,7 @@ func (d Driver) newTrial(ctx context.Context, r engine.Request, s *splits, repor
 	if err != nil {
 		return nil, err
 	}
-	problem, config, err := newProblem(r, p, tokenizer)
+	problem, config, err := newProblem(r, p, tokenizer, s.train)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +86,11 @@ func (d Driver) newTrial(ctx context.Context, r engine.Request, s *splits, repor
 	return t, nil
 }
 
-func newProblem(r engine.Request, p *parent, tokenizer tokenizer) (problem, *task.Config, error) {
+func newProblem(r engine.Request, p *parent, tokenizer tokenizer, rows dataset.Rows) (problem, *task.Config, error) {
 	config := &task.Config{Format: task.ConfigFormat, Task: task.Kind(r.Spec.Task)}
 	switch config.Task {
 	case task.TextClassification:
-		m, in, length, err := classifier(r, p, tokenizer.VocabSize())
+		m, in, length, err := classifier(r, p, tokenizer, rows)
 		if err != nil {
 			return nil, config, err
 		}

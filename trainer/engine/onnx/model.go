@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"galley"
+	"galley/dataset"
 	graph "galley/onnx"
 	"galley/task"
 	"galley/trainer"
@@ -55,13 +56,19 @@ func openParent(dir string) (*parent, error) {
 
 // classifier builds the graph of a classification job: new, or onto its
 // parent.
-func classifier(r engine.Request, p *parent, vocabulary int) (*graph.Model, task.Inputs, int, error) {
+func classifier(r engine.Request, p *parent, t tokenizer, rows dataset.Rows) (*graph.Model, task.Inputs, int, error) {
 	spec, classes := r.Spec, len(r.Data.Labels)
 	own := task.DefaultInputs
+	encoder := encoderOf(spec.Model, t.VocabSize())
+	ngrams := encoder.NGrams
+	weighing, err := weigh(ngrams, t, spec.Model.MaxLength, rows)
+	if err != nil {
+		return nil, own, 0, err
+	}
 	if p != nil && p.encoder == nil {
 		m, err := architecture.Adopt(p.model, architecture.AdoptOptions{
 			Features: spec.Model.Features, Classes: classes, Dropout: spec.Model.Dropout,
-			NGrams: encoderOf(spec.Model, 0).NGrams, Seed: spec.Recipe.Seed,
+			NGrams: ngrams, Weighing: weighing, Seed: spec.Recipe.Seed,
 		})
 		if err != nil {
 			return nil, own, 0, err
@@ -74,13 +81,11 @@ func classifier(r engine.Request, p *parent, vocabulary int) (*graph.Model, task
 		}
 		return m, in, length, err
 	}
-	encoder := encoderOf(spec.Model, vocabulary)
 	if p != nil {
-		ngrams, dropout := encoder.NGrams, encoder.Dropout
 		encoder = *p.encoder
-		encoder.NGrams, encoder.Dropout = ngrams, dropout
+		encoder.NGrams, encoder.Dropout = ngrams, spec.Model.Dropout
 	}
-	m, err := encoder.Classifier(classes, spec.Recipe.Seed)
+	m, err := encoder.Classifier(classes, weighing, spec.Recipe.Seed)
 	if err != nil {
 		return nil, own, 0, err
 	}
@@ -91,6 +96,25 @@ func classifier(r engine.Request, p *parent, vocabulary int) (*graph.Model, task
 		inherit(m, p.model, slices.Equal(p.config.Labels, r.Data.Labels))
 	}
 	return m, own, encoder.MaxLength, nil
+}
+
+// weigh counts the n-grams of the training texts; nil if there are none.
+func weigh(n architecture.NGrams, t tokenizer, length int, rows dataset.Rows) (*architecture.Weighing, error) {
+	if n.Orders == 0 {
+		return nil, nil
+	}
+	s := t.Special()
+	w := architecture.NewWeighing(n, t.VocabSize(), []int32{s.Pad, s.Unknown, s.Class, s.Separator, s.Mask})
+	var ids []int32
+	for i := range rows.Len() {
+		row, err := rows.At(i)
+		if err != nil {
+			return nil, err
+		}
+		ids, _ = t.Encode(ids[:0], row.Text, length)
+		w.Add(ids)
+	}
+	return w, nil
 }
 
 // remember writes the encoder's sizes into the graph.
