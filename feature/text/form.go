@@ -1,7 +1,6 @@
 package text
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 	"unicode/utf8"
@@ -96,17 +95,40 @@ func combiningClass(r rune) uint8 {
 // equals.
 func reorder(runes []rune) {
 	for i := 0; i < len(runes); i++ {
-		if combiningClass(runes[i]) == 0 {
+		last := combiningClass(runes[i])
+		if last == 0 {
 			continue
 		}
-		end := i + 1
-		for end < len(runes) && combiningClass(runes[end]) != 0 {
-			end++
+		start, sorted := i, true
+		for i++; i < len(runes); i++ {
+			class := combiningClass(runes[i])
+			if class == 0 {
+				break
+			}
+			sorted = sorted && last <= class
+			last = class
 		}
-		slices.SortStableFunc(runes[i:end], func(a, b rune) int {
-			return cmp.Compare(combiningClass(a), combiningClass(b))
-		})
-		i = end
+		if !sorted {
+			sortMarks(runes[start:i])
+		}
+	}
+}
+
+// sortMarks sorts by counting, as a run may be as long as the text.
+func sortMarks(marks []rune) {
+	var ends [256]int
+	classes := make([]uint8, len(marks))
+	for i, r := range marks {
+		classes[i] = combiningClass(r)
+		ends[classes[i]]++
+	}
+	for class := 1; class < len(ends); class++ {
+		ends[class] += ends[class-1]
+	}
+	unsorted := slices.Clone(marks)
+	for i := len(marks) - 1; i >= 0; i-- {
+		ends[classes[i]]--
+		marks[ends[classes[i]]] = unsorted[i]
 	}
 }
 

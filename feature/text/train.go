@@ -90,8 +90,8 @@ func (o TrainOptions) normalizer() normalizer {
 // gives a vocabulary of special tokens.
 //
 // Memory does not grow with the texts: when more than DistinctWords distinct
-// words are held, the rarest are forgotten until half of them remain. Counts
-// of words near that limit of rarity are then too low.
+// words are held, the rarest are forgotten until at most half of them remain.
+// Counts of words near that limit of rarity are then too low.
 func Train(ctx context.Context, texts iter.Seq[string], options TrainOptions) (*Tokenizer, error) {
 	o, err := options.withDefaults()
 	if err != nil {

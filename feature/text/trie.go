@@ -24,10 +24,11 @@ const (
 	noID      = -1
 	emptyEdge = 1<<32 - 1
 	// maxTrieNodes keeps nodes within the 24 bits that an edge has for them,
-	// in a table at most three quarters full.
-	maxTrieNodes = 3 << 22
-	// maxProbe bounds the search for an edge, whatever the strings are.
-	maxProbe = 64
+	// in a table at most half full.
+	maxTrieNodes = 1<<22 - 1
+	// maxProbe bounds the search for an edge, whatever the strings are. In a
+	// table half full, strings that do not aim at it stay below a hundred.
+	maxProbe = 512
 )
 
 // multipliers are tried in turn until no search exceeds maxProbe.
@@ -41,7 +42,7 @@ func newTrie(subject string, tokens []string) (*trie, error) {
 		return nil, galley.Errorf(galley.InvalidArgument, subject, "the tokens have %d distinct prefixes, at most %d can be held", nodes, maxTrieNodes).
 			WithRemedy("use a smaller vocabulary")
 	}
-	size := max(8, bits.Len(uint(nodes+nodes/3)))
+	size := max(8, bits.Len(uint(2*nodes)))
 	for _, m := range multipliers {
 		t := &trie{slots: make([]edge, 1<<size), multiplier: m, shift: uint8(32 - size)}
 		if t.fill(tokens) {
