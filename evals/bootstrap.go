@@ -14,7 +14,7 @@ import (
 const (
 	resamples    = 1000
 	minResamples = 200
-	maxDraws     = 2_000_000
+	maxDraws     = 500_000
 	bootSeed     = 0x67616c6c6579
 )
 

@@ -51,7 +51,13 @@ func (c *Classification) Add(gold int, scores []float32, language string, length
 	if err != nil {
 		return err
 	}
-	loss := -math.Log(min(1, max(leastProbability, float64(scores[gold]))))
+	c.count(gold, predicted, scores[gold], language, length)
+	return nil
+}
+
+// count counts one row whose label got the given probability.
+func (c *Classification) count(gold, predicted int, probability float32, language string, length int) {
+	loss := -math.Log(min(1, max(leastProbability, float64(probability))))
 	c.all.add(gold, predicted, loss)
 	if language != "" {
 		c.language(language).add(gold, predicted, loss)
@@ -59,7 +65,6 @@ func (c *Classification) Add(gold int, scores []float32, language string, length
 	if length > 0 {
 		c.lengths[lengthSlice(length)].add(gold, predicted, loss)
 	}
-	return nil
 }
 
 // answer returns the index of the highest score, the first of equals.

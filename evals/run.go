@@ -235,7 +235,8 @@ func addRow(c *Classification, gold int, p Prediction, row dataset.Row) (int, er
 	if err != nil {
 		return 0, err
 	}
-	return predicted, c.Add(gold, p.Scores, row.Language, utf8.RuneCountInString(row.Text))
+	c.count(gold, predicted, p.Scores[gold], row.Language, utf8.RuneCountInString(row.Text))
+	return predicted, nil
 }
 
 // ask makes sure that every text has its answer.

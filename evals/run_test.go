@@ -214,3 +214,28 @@ func TestReservoirIsEven(t *testing.T) {
 		t.Errorf("%d texts, %d of them from the first half", len(r.texts), below)
 	}
 }
+
+// Whatever is read as a report can be written and read again.
+func FuzzDecodeReport(f *testing.F) {
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"ref":"news@1","n":2,"metrics":{"accuracy":{"value":0.5,"low":0.1,"high":0.9,"method":"wilson","n":2}},"gate":{"passed":true,"checks":[]}}`))
+	f.Add([]byte(`{"confusion":{"labels":["a","b"],"counts":[[1,0],[0,1]]},"baselines":[{"name":"b","difference":{"value":1e308}}]}`))
+	f.Add([]byte(`{"n":`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := DecodeReport(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		first, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := DecodeReport(bytes.NewReader(first))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := again.Encode(); err != nil || !bytes.Equal(first, second) {
+			t.Fatalf("%s\n%s\n%v", first, second, err)
+		}
+	})
+}

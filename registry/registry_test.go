@@ -2,6 +2,7 @@ package registry
 
 import (
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -209,4 +210,16 @@ func TestConflictNamesBothGenerations(t *testing.T) {
 	if galley.CodeOf(err) != galley.Aborted || !strings.Contains(err.Error(), "generation 4, not 3") || !strings.Contains(err.Error(), "--expect 4") {
 		t.Errorf("%v", err)
 	}
+}
+
+// A path that is accepted stays below the folder it is joined to.
+func FuzzCheckPath(f *testing.F) {
+	for _, p := range []string{"model.onnx", "data/vocabulary.txt", "../x", "/x", "a/../../x", `a\..\x`, "", ".", "a//b", "c:x", "..", "...", "a/.."} {
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p string) {
+		if checkPath(p) == "" && (!filepath.IsLocal(p) || filepath.Clean(p) != p) {
+			t.Errorf("%q is accepted", p)
+		}
+	})
 }
