@@ -1,0 +1,222 @@
+// Package control is what makes things happen: it takes requests, keeps the
+// queue of jobs, runs their attempts, publishes what they trained, and moves
+// aliases.
+//
+//	Submit -> job queued -> schedule: Placed -> effect: start the attempt
+//	       -> its reports: Reported -> it ends: stage the bundle, Finished
+//	       -> effect: publish -> registry version, reports, alias candidate
+//
+// A job changes only through trainer.Step. Each change is stored with the
+// effects that it asks for in one transaction; effects are performed
+// afterwards, are idempotent, and stay pending until they are done. So a crash
+// at any moment heals when the home is opened again: attempts that were
+// running are requeued and go on from their last checkpoint.
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"galley"
+	"galley/internal/blob"
+	"galley/internal/store/sqlite"
+	"galley/onnx/session"
+	"galley/registry"
+	"galley/trainer"
+	"galley/trainer/engine"
+	"galley/trainer/launch"
+)
+
+// Candidate is the alias of the newest version that a job published.
+const Candidate = "candidate"
+
+// The folders of a home that are control's.
+const (
+	workFolder = "work" // a folder a job, kept between attempts
+	tempFolder = "tmp"  // emptied at the start
+)
+
+// Options make a Control. All but CPUs, Clock, Logger and Switch must be set.
+type Options struct {
+	Home     string
+	Store    *sqlite.Store
+	Blobs    *blob.Store
+	Launcher launch.Launcher
+	Drivers  engine.Drivers   // engines that the launcher's attempts have
+	Opener   session.Opener   // runs models to evaluate them
+	CPUs     int              // shared by attempts; the machine's if 0
+	Clock    func() time.Time // time.Now if nil
+	Logger   *slog.Logger     // slog.Default() if nil
+	// Switch is called after an alias has moved, before the request that
+	// moved it is answered: serving opens what it points at now.
+	Switch func(context.Context, registry.Change) error
+	// Revision is galley's own version, for lineage.
+	Revision string
+}
+
+// A Control runs one home.
+type Control struct {
+	home     string
+	store    *sqlite.Store
+	blobs    *blob.Store
+	launcher launch.Launcher
+	drivers  engine.Drivers
+	opener   session.Opener
+	cpus     int
+	clock    func() time.Time
+	log      *slog.Logger
+	switched func(context.Context, registry.Change) error
+	revision string
+
+	changes hub
+	wake    chan struct{} // something is to be scheduled or performed
+
+	life    context.Context // of attempts and effects
+	end     context.CancelFunc
+	running sync.WaitGroup
+	passes  sync.Mutex // one pass at a time
+
+	mu       sync.Mutex
+	closing  bool
+	attempts map[string]*attempt // by job
+	busy     map[effectKey]bool  // effects being performed
+}
+
+// Open takes over a home whose store and blobs are open, and heals what a
+// crash left behind. Nothing runs before Run.
+func Open(ctx context.Context, o Options) (*Control, error) {
+	c := &Control{
+		home: o.Home, store: o.Store, blobs: o.Blobs, launcher: o.Launcher, drivers: o.Drivers, opener: o.Opener,
+		cpus: o.CPUs, clock: o.Clock, log: o.Logger, switched: o.Switch, revision: o.Revision,
+		wake: make(chan struct{}, 1), attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
+	}
+	if c.cpus <= 0 {
+		c.cpus = runtime.NumCPU()
+	}
+	if c.clock == nil {
+		c.clock = time.Now
+	}
+	if c.log == nil {
+		c.log = slog.Default()
+	}
+	var err error
+	if c.home, err = filepath.Abs(c.home); err != nil {
+		return nil, fileError(c.home, err)
+	}
+	if err := os.RemoveAll(c.temp()); err != nil {
+		return nil, fileError(c.temp(), err)
+	}
+	for _, dir := range []string{c.temp(), filepath.Join(c.home, workFolder)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fileError(dir, err)
+		}
+	}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c, c.heal(ctx)
+}
+
+// heal ends the attempts that ran when the server went away.
+func (c *Control) heal(ctx context.Context) error {
+	jobs, err := c.jobs(ctx, trainer.Running)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		lost := galley.Errorf(galley.Aborted, j.ID, "the server went away while the attempt ran")
+		if _, err := c.step(ctx, j.ID, trainer.Crashed{At: c.now(), Attempt: j.Attempt(), Interrupted: true, Err: lost}, change{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run schedules jobs and performs effects until ctx ends.
+func (c *Control) Run(ctx context.Context) {
+	const patience = 2 * time.Second // until what failed is tried again
+	again := time.NewTicker(patience)
+	defer again.Stop()
+	c.kick()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+		case <-again.C:
+		}
+		c.pass(ctx)
+	}
+}
+
+// pass performs what is pending and places what is queued.
+func (c *Control) pass(ctx context.Context) {
+	c.passes.Lock()
+	defer c.passes.Unlock()
+	for _, work := range []func(context.Context) error{c.schedule, c.performPending} {
+		if err := work(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			c.log.Error("control loop", "error", err)
+		}
+	}
+}
+
+// Close stops the attempts, which store checkpoints, and waits until they
+// have ended or ctx does; then it kills them. Their jobs go on when the home
+// is opened again.
+func (c *Control) Close(ctx context.Context) error {
+	c.mu.Lock()
+	c.closing = true
+	for _, a := range c.attempts {
+		a.stop()
+	}
+	c.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		c.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	c.end()
+	<-done
+	if err := os.RemoveAll(c.temp()); err != nil {
+		return fileError(c.temp(), err)
+	}
+	return nil
+}
+
+// begin counts a goroutine in, unless the control is closing.
+func (c *Control) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	c.running.Add(1)
+	return true
+}
+
+func (c *Control) isClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing
+}
+
+func (c *Control) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Control) now() time.Time { return c.clock().UTC() }
+
+func (c *Control) temp() string { return filepath.Join(c.home, tempFolder) }
+
+func (c *Control) workDir(job string) string { return filepath.Join(c.home, workFolder, job) }

@@ -1,0 +1,247 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"os"
+	"slices"
+
+	"galley"
+	"galley/dataset"
+	"galley/evals"
+	"galley/evals/baseline"
+	"galley/internal/store"
+	"galley/onnx/session"
+	"galley/registry"
+	"galley/task"
+)
+
+// A model is an open text classifier, as evals see it.
+type model struct {
+	predictor *task.TextPredictor
+	session   session.Session
+	config    *task.Config
+}
+
+// openModel opens the classifier in a folder.
+func (c *Control) openModel(ctx context.Context, dir string) (*model, error) {
+	bundle, err := task.OpenBundleDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	classifier, err := task.NewTextClassifier(bundle.Config, bundle.Tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.opener.OpenFile(ctx, bundle.ModelPath(), session.Options{Threads: c.cpus, NoMemoryPattern: true, Label: "evaluation"})
+	if err != nil {
+		return nil, err
+	}
+	p, err := task.NewTextPredictor(classifier, s)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return &model{predictor: p, session: s, config: bundle.Config}, nil
+}
+
+func (m *model) labels() []string { return m.config.Labels }
+
+func (m *model) close() { _ = m.session.Close() } // nothing is lost with it
+
+// Predict implements evals.Predictor.
+func (m *model) Predict(ctx context.Context, texts []string) ([]evals.Prediction, error) {
+	answers, err := m.predictor.Predict(ctx, texts)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]evals.Prediction, len(answers))
+	for i, a := range answers {
+		out[i] = evals.Prediction{Scores: a.Scores, Truncated: a.Truncated}
+	}
+	return out, nil
+}
+
+// An Evaluation says what to measure a version on: a split of a registered
+// dataset, or the file "data" of a spool.
+type Evaluation struct {
+	Ref      galley.Ref
+	Dataset  string // name or name@version; empty for a file
+	Split    dataset.Split
+	Format   dataset.Format
+	Columns  dataset.Columns
+	Baseline bool // fit TF-IDF with logistic regression beside it
+}
+
+// Evaluate measures a version and records the report with it. A file's rows
+// that cannot be used are left out.
+func (c *Control) Evaluate(ctx context.Context, by galley.Actor, e Evaluation, files *Spool) (*evals.Report, registry.ReportRef, error) {
+	if err := files.finish(); err != nil {
+		return nil, registry.ReportRef{}, err
+	}
+	report, v, err := c.evaluate(ctx, e, files)
+	if err != nil {
+		return nil, registry.ReportRef{}, err
+	}
+	ref, err := c.store.AddReport(ctx, v.Name, v.Number, report, registry.Stamp{By: by, At: c.now()})
+	return report, ref, err
+}
+
+func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*evals.Report, registry.Version, error) {
+	v, err := c.resolveVersion(ctx, e.Ref)
+	if err != nil {
+		return nil, v, err
+	}
+	if v.Task != string(task.TextClassification) {
+		return nil, v, galley.Errorf(galley.FailedPrecondition, v.Ref(), "cannot be evaluated: its task is %q", v.Task).
+			WithRemedy("choose a version of task %s", task.TextClassification)
+	}
+	dir, err := os.MkdirTemp(c.temp(), "model-*")
+	if err != nil {
+		return nil, v, fileError(c.temp(), err)
+	}
+	defer os.RemoveAll(dir)
+	if err := c.materialise(dir, v.Artifacts); err != nil {
+		return nil, v, err
+	}
+	m, err := c.openModel(ctx, dir)
+	if err != nil {
+		return nil, v, err
+	}
+	defer m.close()
+	rows, about, trained, err := c.evaluationRows(ctx, e, v, files)
+	if err != nil {
+		return nil, v, err
+	}
+	defer rows.close()
+	var o evals.Options
+	if e.Baseline {
+		contender, err := c.baseline(ctx, trained, m.labels())
+		if err != nil {
+			return nil, v, err
+		}
+		o.Baselines = []evals.Contender{contender}
+	}
+	report, err := evals.Run(ctx, m, rows.each, m.labels(), o)
+	if err != nil {
+		return nil, v, err
+	}
+	report.Ref, report.Model, report.Dataset = v.Ref(), v.Digest, about
+	return report, v, nil
+}
+
+// source is the rows of an evaluation.
+type source struct {
+	each  iter.Seq2[dataset.Row, error]
+	close func()
+}
+
+// evaluationRows opens the rows to measure on, and names the dataset that a
+// baseline is to be trained on.
+func (c *Control) evaluationRows(ctx context.Context, e Evaluation, v registry.Version, files *Spool) (s source, about evals.Data, trained string, err error) {
+	if e.Dataset == "" {
+		in, ok := files.input("data")
+		if !ok {
+			return s, about, "", galley.Errorf(galley.InvalidArgument, "data", "neither a dataset nor a file is given").
+				WithRemedy("write --data NAME or --data FILE")
+		}
+		s.each = dataset.Read(ctx, in, dataset.ReadOptions{Format: e.Format, Columns: e.Columns, NeedLabel: true}, new(dataset.Rejections))
+		s.close = func() {}
+		return s, evals.Data{Name: in.Name, Digest: files.digest("data")}, v.Lineage.Dataset, nil
+	}
+	d, err := c.dataset(ctx, e.Dataset)
+	if err != nil {
+		return s, about, "", err
+	}
+	split := e.Split
+	if split == "" {
+		split = dataset.Test
+	}
+	if d.Manifest.Splits[split].Rows == 0 {
+		return s, about, "", galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no rows in the split %q", clip(string(split), 40)).
+			WithRemedy("choose one with rows: --split valid")
+	}
+	if len(d.Manifest.Labels) == 0 {
+		return s, about, "", galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no labels to compare with")
+	}
+	rows, err := c.records(d, split)
+	if err != nil {
+		return s, about, "", err
+	}
+	s.each, s.close = evals.Sequence(rows), func() { _ = rows.Close() }
+	return s, evals.Data{Name: d.Name, Version: d.Version, Digest: d.Digest, Split: string(split)}, d.Ref(), nil
+}
+
+// baseline trains the baseline on a dataset's train and tunes it on its valid
+// split.
+func (c *Control) baseline(ctx context.Context, ref string, labels []string) (evals.Contender, error) {
+	var none evals.Contender
+	if ref == "" {
+		return none, galley.Errorf(galley.FailedPrecondition, "baseline", "the version does not say what it was trained on").
+			WithRemedy("evaluate on a registered dataset, which has a train split")
+	}
+	d, err := c.dataset(ctx, ref)
+	if err != nil {
+		return none, err
+	}
+	if !slices.Equal(slices.Sorted(slices.Values(labels)), d.Manifest.Labels) {
+		return none, galley.Errorf(galley.FailedPrecondition, "baseline", "%s has other labels than the model", d.Ref()).
+			WithRemedy("leave --baseline out, or evaluate on data with the model's labels")
+	}
+	train, err := c.records(d, dataset.Train)
+	if err != nil {
+		return none, err
+	}
+	defer train.Close()
+	var valid dataset.Rows = noRows{}
+	if d.Manifest.Splits[dataset.Valid].Rows > 0 {
+		rows, err := c.records(d, dataset.Valid)
+		if err != nil {
+			return none, err
+		}
+		defer rows.Close()
+		valid = rows
+	}
+	m, err := baseline.Train(ctx, train, valid, labels, baseline.Options{})
+	if err != nil {
+		return none, err
+	}
+	return m.Contender(), nil
+}
+
+// noRows is a split that a dataset does not have.
+type noRows struct{}
+
+func (noRows) Len() int { return 0 }
+func (noRows) At(i int) (dataset.Row, error) {
+	return dataset.Row{}, galley.Errorf(galley.OutOfRange, "row", "%d of 0", i)
+}
+
+// dataset returns the dataset that a text names.
+func (c *Control) dataset(ctx context.Context, ref string) (store.Dataset, error) {
+	r, err := galley.ParseRef(ref)
+	if err != nil {
+		return store.Dataset{}, err
+	}
+	return c.store.Dataset(ctx, r)
+}
+
+// records opens a split of a dataset.
+func (c *Control) records(d store.Dataset, split dataset.Split) (*dataset.Records, error) {
+	info, ok := d.Manifest.Splits[split]
+	if !ok {
+		return nil, galley.Errorf(galley.NotFound, d.Ref(), "has no split %q", clip(string(split), 40)).WithRemedy("look at it with galley data show %s", d.Ref())
+	}
+	if _, err := c.blobs.Stat(info.Digest); err != nil {
+		return nil, err
+	}
+	return dataset.OpenRecordsFile(c.blobs.Path(info.Digest))
+}
+
+// joinClose closes rows after their use, which ended with err.
+func joinClose(err error, rows *dataset.Records) error {
+	if closeErr := rows.Close(); err == nil {
+		return closeErr
+	}
+	return err
+}

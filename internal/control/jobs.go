@@ -1,0 +1,173 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"galley"
+	"galley/internal/store"
+	"galley/trainer"
+)
+
+// maxKey bounds an idempotency key, in bytes.
+const maxKey = 200
+
+// Submit puts a job file into the queue. A key that the same actor used
+// before gives the job of then, if it was submitted with the same file.
+func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets []string, key string) (trainer.Job, error) {
+	spec, problems := trainer.ParseFile(file, sets)
+	if err := problems.AsError("job file"); err != nil {
+		return trainer.Job{}, err
+	}
+	if len(key) > maxKey {
+		return trainer.Job{}, galley.Errorf(galley.InvalidArgument, "idempotency key", "is longer than %d bytes", maxKey)
+	}
+	j, err := c.resolve(ctx, spec)
+	if err != nil {
+		return j, err
+	}
+	if err := c.hasRoom(ctx); err != nil {
+		return j, err
+	}
+	j.ID, j.Owner, j.Phase = jobID(spec.Name, by, key), by, trainer.Queued
+	j.Created = c.now()
+	j.Updated = j.Created
+	stored, err := c.store.CreateJob(ctx, j, store.Commit{By: by, At: j.Created, Action: "job.submit", Detail: string(j.SpecDigest)})
+	if galley.CodeOf(err) == galley.AlreadyExists && key != "" {
+		before, err := c.store.Job(ctx, j.ID)
+		if err == nil && before.SpecDigest != j.SpecDigest {
+			err = galley.Errorf(galley.AlreadyExists, "idempotency key", "was used for %s, which has another spec", before.ID).
+				WithRemedy("send another key for another job")
+		}
+		return before, err
+	}
+	if err == nil {
+		c.kick()
+	}
+	return stored, err
+}
+
+// jobID names a job. With a key it is the same each time.
+func jobID(name string, by galley.Actor, key string) string {
+	suffix := strings.ToLower(rand.Text())[:10]
+	if key != "" {
+		suffix = galley.DigestBytes(fmt.Appendf(nil, "%s\x00%s", by, key)).Hex()[:20]
+	}
+	return name + "-" + suffix
+}
+
+// resolve checks a spec against what there is, and pins what it names.
+func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, error) {
+	j := trainer.Job{Spec: spec, SpecDigest: spec.Digest()}
+	if _, err := c.drivers.Get(spec.Engine); err != nil {
+		return j, err
+	}
+	if spec.Data.Train != "" {
+		return j, galley.Errorf(galley.InvalidArgument, "data.train", "names a file, and the server opens no file that a client names").
+			WithRemedy("register it with galley data add, and write data: {dataset: NAME}; galley train does so by itself")
+	}
+	ref, err := galley.ParseRef(spec.Data.Dataset)
+	if err != nil {
+		return j, err
+	}
+	d, err := c.store.Dataset(ctx, ref)
+	if err != nil {
+		return j, err
+	}
+	j.Data, j.DataDigest = d.Ref(), d.Digest
+	if err := fits(spec, d); err != nil {
+		return j, err
+	}
+	if spec.From == "" {
+		return j, nil
+	}
+	if strings.HasSuffix(spec.From, ".onnx") {
+		return j, galley.Errorf(galley.InvalidArgument, "from", "names a file, and the server opens no file that a client names").
+			WithRemedy("upload it and write its digest; galley train does so by itself")
+	}
+	from, err := galley.ParseRef(spec.From)
+	if err != nil {
+		return j, err
+	}
+	v, err := c.resolveVersion(ctx, from)
+	if galley.CodeOf(err) == galley.NotFound && from.Digest != "" {
+		_, err = c.upload(from.Digest)
+		j.Parent = from.Digest
+		return j, err
+	}
+	j.Parent, j.ParentRef = v.Digest, v.Ref()
+	return j, err
+}
+
+// fits checks a spec against its dataset.
+func fits(spec trainer.Spec, d store.Dataset) error {
+	if spec.Task != trainer.TextClassification {
+		return nil
+	}
+	labels := d.Manifest.Labels
+	if len(labels) == 0 {
+		return galley.Errorf(galley.FailedPrecondition, "data.dataset", "%s has no labels to classify by", d.Ref()).
+			WithRemedy("add the data again with a label column: --columns text=…,label=…")
+	}
+	for _, label := range slices.Sorted(maps.Keys(spec.Recipe.ClassWeights.Values)) {
+		if !slices.Contains(labels, label) {
+			return galley.Errorf(galley.InvalidArgument, "recipe.class_weights.values", "%q is not a label of %s", label, d.Ref()).
+				WithRemedy("its labels are %s", clip(strings.Join(labels, ", "), 500))
+		}
+	}
+	return nil
+}
+
+func (c *Control) hasRoom(ctx context.Context) error {
+	queued, err := c.jobs(ctx, trainer.Queued)
+	if err == nil && len(queued) >= maxJobs {
+		err = galley.Errorf(galley.ResourceExhausted, "queue", "%d jobs wait already", len(queued)).
+			WithRemedy("wait for some to end, or cancel some")
+	}
+	return err
+}
+
+// Job returns a job.
+func (c *Control) Job(ctx context.Context, id string) (trainer.Job, error) {
+	return c.store.Job(ctx, id)
+}
+
+// Jobs lists jobs, the newest first.
+func (c *Control) Jobs(ctx context.Context, q store.JobQuery) ([]trainer.Job, error) {
+	for _, p := range q.Phases {
+		switch p {
+		case trainer.Queued, trainer.Running, trainer.Succeeded, trainer.Failed, trainer.Cancelled:
+		default:
+			return nil, galley.Errorf(galley.InvalidArgument, "phase", "%q is not a phase", clip(string(p), 80)).
+				WithRemedy("choose queued, running, succeeded, failed or cancelled")
+		}
+	}
+	if q.Limit < 0 || q.Limit > store.MaxList {
+		return nil, galley.Errorf(galley.OutOfRange, "limit", "%d is not from 0 to %d", q.Limit, store.MaxList)
+	}
+	return c.store.Jobs(ctx, q)
+}
+
+// Cancel ends a job: at once if it waits, else after its attempt has stored a
+// checkpoint.
+func (c *Control) Cancel(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {
+	return c.step(ctx, id, trainer.CancelAsked{At: c.now()}, change{by: by, action: "job.cancel"})
+}
+
+// Resume queues a failed or cancelled job again; it goes on from its last
+// checkpoint.
+func (c *Control) Resume(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {
+	return c.step(ctx, id, trainer.ResumeAsked{At: c.now()}, change{by: by, action: "job.resume"})
+}
+
+// clip shortens text for a message.
+func clip(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
