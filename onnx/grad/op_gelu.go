@@ -27,8 +27,8 @@ func geluGrad(c *Context, dy []string) ([]string, error) {
 func (c *Context) geluSlope(dy, x string) string {
 	z := c.Op("Mul", x, c.Scalar(math.Sqrt(0.5)))
 	below := c.OpAttrs("HardSigmoid", map[string]onnx.Attr{"alpha": float32(0.5), "beta": float32(0.5)}, c.Op("Erf", z))
-	bell := c.Op("Exp", c.Op("Mul", z, c.Op("Neg", z)))
-	density := c.Op("Mul", c.Op("Mul", z, c.Scalar(1/math.Sqrt(math.Pi))), bell)
+	// Dividing by exp(z*z), which may be infinite, saves a negation.
+	density := c.Op("Div", c.Op("Mul", z, c.Scalar(1/math.Sqrt(math.Pi))), c.Op("Exp", c.Op("Mul", z, z)))
 	return c.Op("Mul", dy, c.Op("Add", below, density))
 }
 
