@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -238,4 +240,46 @@ func FuzzDecodeReport(f *testing.F) {
 			t.Fatalf("%s\n%s\n%v", first, second, err)
 		}
 	})
+}
+
+// Ten times the rows need no more memory.
+func TestMemoryDoesNotGrowWithRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("collects garbage many times")
+	}
+	_, good, _ := fixture(100)
+	heap := func(n int) (top uint64) {
+		rows := func(yield func(dataset.Row, error) bool) {
+			for i := range n {
+				text := fmt.Sprintf("text %d", i%100/10*10+1)
+				if !yield(dataset.Row{Text: text, Label: good.labels[i%2], Language: "en"}, nil) {
+					return
+				}
+			}
+		}
+		var m runtime.MemStats
+		progress := func(done int) {
+			if done%(n/10) < 64 {
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				top = max(top, m.HeapAlloc)
+			}
+		}
+		p := constant{Scores: []float32{.6, .4}}
+		if _, err := Run(t.Context(), p, rows, good.labels, Options{Progress: progress}); err != nil {
+			t.Fatal(err)
+		}
+		return top
+	}
+	heap(1000)
+	if few, many := heap(10_000), heap(100_000); float64(many) > 1.1*float64(few)+100_000 {
+		t.Errorf("%d bytes for 10,000 rows, %d for ten times as many", few, many)
+	}
+}
+
+// constant gives every text the same answer.
+type constant Prediction
+
+func (p constant) Predict(_ context.Context, texts []string) ([]Prediction, error) {
+	return slices.Repeat([]Prediction{Prediction(p)}, len(texts)), nil
 }

@@ -261,7 +261,7 @@ func TestAgainstMap(t *testing.T) {
 			rt.Fatal(err)
 		}
 		model := map[galley.Digest][]byte{}
-		for range rapid.IntRange(1, 8).Draw(rt, "puts") {
+		for range rapid.IntRange(1, 4).Draw(rt, "puts") {
 			data := rapid.SliceOfN(rapid.Byte(), 0, 45).Draw(rt, "data")
 			d, _, err := s.Put(context.Background(), iotest.OneByteReader(bytes.NewReader(data)))
 			if (err == nil) != (len(data) <= 40) {

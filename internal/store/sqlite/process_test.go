@@ -66,6 +66,7 @@ func write(s *Store) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("job", j.Generation)
 	for n := m.Newest() + 1; ; n++ {
 		v, _, err := s.Register(ctx, storetest.Version("news", n))
 		if err != nil {
@@ -97,7 +98,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 // Killed at any moment, a process loses nothing that it has acknowledged, and
 // leaves nothing half done.
 func TestKillDuringCommit(t *testing.T) {
-	kills := 12
+	kills := 8
 	if testing.Short() {
 		kills = 2 // each waits for a process to start
 	}

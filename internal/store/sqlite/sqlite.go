@@ -72,7 +72,23 @@ func (s *Store) open(ctx context.Context, path string) error {
 		return coded(path, err)
 	}
 	s.read, err = connect(path, readers, "_pragma=query_only(1)")
-	return coded(path, err)
+	if err != nil {
+		return coded(path, err)
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder flushes the entries of a folder: a new database must be found
+// again after a loss of power.
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fileError(dir, err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fileError(dir, err)
+	}
+	return nil
 }
 
 func connect(path string, connections int, options ...string) (*sql.DB, error) {
