@@ -1,6 +1,7 @@
 package text
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -96,6 +97,9 @@ func TestTableAgreesWithStages(t *testing.T) {
 					word, runes, _ := words.next()
 					if runes == 0 {
 						return list
+					}
+					if runes > tok.splitter.maxRunes {
+						word = fmt.Appendf(nil, "a word of %d code points", runes)
 					}
 					list = append(list, string(word))
 				}

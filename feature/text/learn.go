@@ -24,8 +24,13 @@ type alphabet struct {
 	first, rest map[rune]int32
 }
 
+// characterFrequency is how often a character is seen at least, if the pieces
+// must be seen more often: a character is the least that a word can be made
+// of, and Chinese has many rare ones.
+const characterFrequency = 2
+
 // newAlphabet takes the most frequent characters that fit, those seen at least
-// MinFrequency times.
+// MinFrequency times or twice.
 func newAlphabet(words []countedWord, o TrainOptions) alphabet {
 	type character struct {
 		r     rune
@@ -46,7 +51,7 @@ func newAlphabet(words []countedWord, o TrainOptions) alphabet {
 	}
 	var list []*character
 	for _, c := range seen {
-		if c.count >= int64(o.MinFrequency) {
+		if c.count >= int64(min(o.MinFrequency, characterFrequency)) {
 			list = append(list, c)
 		}
 	}

@@ -22,7 +22,7 @@ const (
 type TrainOptions struct {
 	Model         Model // WordPiece
 	VocabSize     int   // most ids, special tokens included: 16000
-	MinFrequency  int   // occurrences below which nothing is learnt: 2
+	MinFrequency  int   // occurrences below which nothing is learnt, but characters seen twice are: 2
 	Lowercase     bool  // folds case, and strips accents
 	FoldWidth     bool  // NFKC: fullwidth letters, ligatures and the like become ordinary ones
 	MaxLength     int   // written as the tokenizer's truncation: none
