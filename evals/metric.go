@@ -55,11 +55,12 @@ func (s *moments) add(x float64) {
 	s.m2 += d * (x - s.mean)
 }
 
-// metric returns the mean with the interval of the normal approximation.
+// metric returns the mean of losses, which are not negative, with the interval
+// of the normal approximation.
 func (s *moments) metric() Metric {
 	half := 0.0
 	if s.n > 1 {
 		half = z95 * math.Sqrt(s.m2/float64(s.n-1)/float64(s.n))
 	}
-	return Metric{Value: s.mean, Low: s.mean - half, High: s.mean + half, Method: "normal", N: s.n}
+	return Metric{Value: s.mean, Low: math.Max(0, s.mean-half), High: s.mean + half, Method: "normal", N: s.n}
 }

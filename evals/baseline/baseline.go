@@ -98,7 +98,7 @@ func Train(ctx context.Context, train, valid dataset.Rows, labels []string, o Op
 		return nil, err
 	}
 	m := &Model{vocabulary: v, parameters: map[string]float64{"features": float64(v.Len()), "rows": float64(rows.rows())}}
-	if valid.Len() == 0 {
+	if valid == nil || valid.Len() == 0 {
 		c := o.C[len(o.C)/2]
 		m.regression = newRegression(v.Len(), len(labels))
 		m.parameters["c"] = c

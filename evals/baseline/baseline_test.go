@@ -226,7 +226,7 @@ func TestTrain(t *testing.T) {
 
 func TestTrainBoundsAndFallbacks(t *testing.T) {
 	labels := []string{"culture", "finance", "sports"}
-	m, err := Train(t.Context(), corpus(500, 1), rows{}, labels, Options{MaxRows: 100, MaxFeatures: 10, C: []float64{2}})
+	m, err := Train(t.Context(), corpus(500, 1), nil, labels, Options{MaxRows: 100, MaxFeatures: 10, C: []float64{2}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,22 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// A path with characters that mean something in a URL is taken as it is.
+func TestOddPath(t *testing.T) {
+	for _, name := range []string{"a b", "a?mode=memory", "100%20", "#1", "新闻"} {
+		dir := filepath.Join(t.TempDir(), name)
+		s := open(t, dir)
+		if _, err := s.CreateJob(t.Context(), storetest.Job("a"), store.Commit{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{databaseFile, databaseFile + "-wal"} {
+			if info, err := os.Stat(filepath.Join(dir, file)); err != nil || info.Size() == 0 {
+				t.Errorf("%s in %q: %v", file, name, err)
+			}
+		}
+	}
+}
+
 func TestDurability(t *testing.T) {
 	s := open(t, t.TempDir())
 	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1"} {
