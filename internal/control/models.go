@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"galley"
+	"galley/evals"
 	"galley/internal/store"
 	"galley/registry"
 )
@@ -219,4 +220,9 @@ func card(v registry.Version, aliases []string) string {
 	}
 	b.WriteString("\nThe graph runs in any ONNX runtime; galley.json names its inputs and outputs, tokenizer.json makes token ids of text.\n")
 	return b.String()
+}
+
+// Report returns a recorded report.
+func (c *Control) Report(ctx context.Context, digest galley.Digest) (*evals.Report, error) {
+	return c.store.Report(ctx, digest)
 }

@@ -3,7 +3,6 @@ package rpc
 import (
 	"errors"
 	"strings"
-	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -111,11 +110,11 @@ func text(s string) string {
 	if len(s) > maxStatusText {
 		s = s[:maxStatusText] + "…"
 	}
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\uFFFD")
-	}
-	return s
+	return utf8Text(s)
 }
+
+// utf8Text makes a text fit for a message, which must be UTF-8.
+func utf8Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // FromStatus turns the error of a call back into what the server meant; nil
 // is nil.
