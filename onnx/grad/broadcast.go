@@ -124,10 +124,12 @@ func (c *Context) reduceSum(g string, axes []int64, keep bool) string {
 }
 
 // elementType is the type of the gradients at the node: that of its first
-// output.
+// output or, if that is not known, of its first input.
 func (c *Context) elementType() onnx.DataType {
-	if t := c.Type(c.Out(0)); t.IsFloat() {
-		return t
+	for _, value := range []string{c.Out(0), c.In(0)} {
+		if t := c.Type(value); t.IsFloat() {
+			return t
+		}
 	}
 	return onnx.Float
 }

@@ -56,6 +56,9 @@ type RowGradient struct {
 // The error has code Unimplemented if an operator between Wrt and Loss has no
 // gradient, and InvalidArgument if the options do not fit the graph.
 func Differentiate(m *onnx.Model, opts Options) (*Training, error) {
+	if err := onnx.Check(m); err != nil {
+		return nil, err
+	}
 	known, err := onnx.InferShapes(m)
 	if err != nil {
 		return nil, err

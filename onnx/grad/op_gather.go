@@ -110,10 +110,12 @@ func gatherNDGrad(c *Context, dy []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch := int(c.Node.AttrInt("batch_dims", 0))
-	tuple := int(c.Shape(indices)[indexRank-1].Size)
-	if tuple < 0 || batch+tuple > rank {
-		return nil, c.Errorf("the length of its index tuples is not known")
+	batch, tuple := int(c.Node.AttrInt("batch_dims", 0)), -1
+	if indexRank > 0 {
+		tuple = int(c.Shape(indices)[indexRank-1].Size)
+	}
+	if tuple < 1 || batch < 0 || batch >= indexRank || batch+tuple > rank {
+		return nil, c.Errorf("index tuples of %s do not fit, or their length is not known", indices)
 	}
 	sizes, strides := make([]string, tuple), make([]string, tuple)
 	for i := range tuple {

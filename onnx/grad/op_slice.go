@@ -24,7 +24,7 @@ func concatGrad(c *Context, dy []string) ([]string, error) {
 	parts := make([]string, len(c.Node.Inputs))
 	fixed := true
 	for i, in := range c.Node.Inputs {
-		if _, err := c.Rank(in); err != nil {
+		if _, err := c.Axis(in, int64(axis)); err != nil {
 			return nil, err
 		}
 		lengths[i] = c.Shape(in)[axis].Size
@@ -95,8 +95,8 @@ func sliceGrad(c *Context, dy []string) ([]string, error) {
 // before and after, as int64 vectors of length 1.
 func (c *Context) slicePads(axis int, start int64) (before, after string) {
 	in, out := c.dim(c.In(0), axis), c.dim(c.Out(0), axis)
-	n, m := c.Shape(c.In(0))[axis].Size, c.Shape(c.Out(0))[axis].Size
-	if n >= 0 && m >= 0 {
+	if x, y := c.Shape(c.In(0)), c.Shape(c.Out(0)); len(x) == len(y) && x[axis].Size >= 0 && y[axis].Size >= 0 {
+		n, m := x[axis].Size, y[axis].Size
 		if start < 0 {
 			start += n
 		}

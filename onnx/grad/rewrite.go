@@ -65,11 +65,11 @@ func (r *rewriter) isFloat(value string) bool { return r.d.types[value].Type == 
 // scalar and the other.
 func (r *rewriter) scalarOperand(n *onnx.Node) (other string, scalar float64, ok bool) {
 	for i := range 2 {
-		if shape := r.d.types[n.Inputs[i]].Shape; shape == nil || len(shape) != 0 {
+		if shape := r.d.types[n.Input(i)].Shape; shape == nil || len(shape) != 0 {
 			continue
 		}
-		if v, known := r.d.scalar(n.Inputs[i]); known {
-			return n.Inputs[1-i], v, true
+		if v, known := r.d.scalar(n.Input(i)); known {
+			return n.Input(1 - i), v, true
 		}
 	}
 	return "", 0, false
@@ -89,7 +89,7 @@ func (r *rewriter) gelu(n *onnx.Node) {
 		return
 	}
 	for i := range 2 {
-		x, sum := product.Inputs[i], r.inner(product.Inputs[1-i], "Add")
+		x, sum := product.Input(i), r.inner(product.Input(1-i), "Add")
 		if sum == nil {
 			continue
 		}
@@ -98,13 +98,13 @@ func (r *rewriter) gelu(n *onnx.Node) {
 		if !ok || !about(one, 1) || erf == nil {
 			continue
 		}
-		if div := r.inner(erf.Inputs[0], "Div"); div != nil && div.Inputs[0] == x {
+		if div := r.inner(erf.Input(0), "Div"); div != nil && div.Inputs[0] == x {
 			if _, root, ok := r.scalarOperand(div); ok && about(root, math.Sqrt2) {
 				r.become(n, microsoft, "Gelu", nil, x)
 				return
 			}
 		}
-		if mul := r.inner(erf.Inputs[0], "Mul"); mul != nil {
+		if mul := r.inner(erf.Input(0), "Mul"); mul != nil {
 			if from, root, ok := r.scalarOperand(mul); ok && from == x && about(root, math.Sqrt2/2) {
 				r.become(n, microsoft, "Gelu", nil, x)
 				return
@@ -129,13 +129,11 @@ func (r *rewriter) become(n *onnx.Node, domain, op string, attrs map[string]onnx
 func (r *rewriter) product(n *onnx.Node) (product, bool) {
 	switch {
 	case n.Op == "MatMul" && standardDomain(n.Domain) == "" && r.isFloat(n.Output(0)):
-		for _, in := range n.Inputs {
-			if len(r.d.types[in].Shape) < 2 {
-				return product{}, false
-			}
+		if len(r.d.types[n.Input(0)].Shape) < 2 || len(r.d.types[n.Input(1)].Shape) < 2 {
+			return product{}, false
 		}
 		return product{alpha: 1}, true
-	case n.Op == "FusedMatMul" && n.Domain == microsoft && n.AttrInt("transBatchA", 0) == 0 && n.AttrInt("transBatchB", 0) == 0:
+	case n.Op == "FusedMatMul" && n.Domain == microsoft && len(n.Inputs) == 2 && n.AttrInt("transBatchA", 0) == 0 && n.AttrInt("transBatchB", 0) == 0:
 		return product{n.AttrInt("transA", 0) != 0, n.AttrInt("transB", 0) != 0, n.AttrFloat("alpha", 1)}, true
 	}
 	return product{}, false
@@ -149,7 +147,7 @@ func (r *rewriter) transposedOperand(n *onnx.Node) {
 	if !ok {
 		return
 	}
-	transpose := r.inner(n.Inputs[1], "Transpose")
+	transpose := r.inner(n.Input(1), "Transpose")
 	if transpose == nil {
 		return
 	}
@@ -160,14 +158,14 @@ func (r *rewriter) transposedOperand(n *onnx.Node) {
 	rows := slices.Clone(perm)
 	rows[len(rows)-2], rows[len(rows)-1] = rows[len(rows)-1], rows[len(rows)-2]
 	p.transB = !p.transB
-	operand := n.Inputs[1]
+	operand := n.Input(1)
 	if slices.IsSorted(rows) {
-		r.become(n, microsoft, "FusedMatMul", p.attrs(), n.Inputs[0], transpose.Inputs[0])
+		r.become(n, microsoft, "FusedMatMul", p.attrs(), n.Input(0), transpose.Input(0))
 		return
 	}
 	transpose.Attrs = map[string]onnx.Attr{"perm": rows}
 	v := r.d.types[operand]
-	if v.Shape != nil {
+	if len(v.Shape) == len(perm) {
 		s := slices.Clone(v.Shape)
 		s[len(s)-2], s[len(s)-1] = s[len(s)-1], s[len(s)-2]
 		v.Shape = s
@@ -183,7 +181,7 @@ func (r *rewriter) scaledOperand(n *onnx.Node) {
 		if !ok {
 			return
 		}
-		mul := r.inner(n.Inputs[i], "Mul")
+		mul := r.inner(n.Input(i), "Mul")
 		if mul == nil {
 			continue
 		}
@@ -212,7 +210,7 @@ func (r *rewriter) scaledProduct(n *onnx.Node) {
 		return
 	}
 	if n.Op == "Div" {
-		if n.Inputs[0] != x || scale == 0 {
+		if n.Input(0) != x || scale == 0 {
 			return
 		}
 		scale = 1 / scale

@@ -79,15 +79,17 @@ func (c *Context) zeros(value string) string { return c.filled(value, 0) }
 // filled returns a tensor of a forward value's shape and type whose elements
 // are all v.
 func (c *Context) filled(value string, v float64) string {
-	return c.OpAttrs("ConstantOfShape", map[string]onnx.Attr{
-		"value": tensorOf(c.Type(value), "", []float64{v}, 1),
-	}, c.ShapeOf(value))
+	t := c.Type(value)
+	if t == onnx.Undefined {
+		t = c.elementType()
+	}
+	return c.OpAttrs("ConstantOfShape", map[string]onnx.Attr{"value": tensorOf(t, "", []float64{v}, 1)}, c.ShapeOf(value))
 }
 
 // dim returns dimension i of a forward value as an int64 vector of length 1.
 func (c *Context) dim(value string, i int) string {
-	if d := c.Shape(value)[i]; d.Size >= 0 {
-		return c.Ints(d.Size)
+	if s := c.Shape(value); i < len(s) && s[i].Size >= 0 {
+		return c.Ints(s[i].Size)
 	}
 	shape := c.ShapeOf(value)
 	return c.memo(fmt.Sprint("dim ", shape, " ", i), func() string {
