@@ -16,7 +16,7 @@ const Name = "tfidf-logistic-regression"
 // Options of the baseline. The zero value will do.
 type Options struct {
 	C           []float64 // inverse strengths of the penalty to try, ascending; 1, 3, 10, 30 if none
-	MinRows     int       // rows that an n-gram must occur in; 2 if 0, 1 if there are under 1,000 rows
+	MinRows     int       // rows that an n-gram must occur in; 2 if 0, 1 if there are under 5,000 rows
 	MaxFeatures int       // 100,000 if 0; fewer if there are many labels
 	MaxRows     int       // of train, of which an even share is taken; 100,000 if 0
 	Sublinear   bool      // weigh 1+ln of a term's frequency instead of the frequency
@@ -37,7 +37,7 @@ func (o Options) complete(rows, labels int) (Options, error) {
 	}
 	if o.MinRows == 0 {
 		o.MinRows = 2
-		if rows < 1000 {
+		if rows < 5000 {
 			o.MinRows = 1
 		}
 	}
