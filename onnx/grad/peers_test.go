@@ -4,6 +4,7 @@ package grad_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -246,6 +247,28 @@ func comparePyTorch(t *testing.T, tr trial) {
 func TestTextEncoderAgainstPyTorch(t *testing.T) {
 	t.Run("classifier", func(t *testing.T) { comparePyTorch(t, classifierTrial(t)) })
 	t.Run("masked language model", func(t *testing.T) { comparePyTorch(t, maskedTrial(t)) })
+}
+
+// TestTextEncoderRepeatable runs a step of the text encoder several times on
+// two threads: all gradients are the same bit for bit.
+func TestTextEncoderRepeatable(t *testing.T) {
+	tr := maskedTrial(t)
+	_, s, feeds := tr.open(t, 2)
+	first := map[string][]byte{}
+	for range 4 {
+		got, err := s.Run(context.Background(), feeds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, x := range got {
+			if before, ok := first[name]; !ok {
+				first[name] = bytes.Clone(x.Bytes())
+			} else if !bytes.Equal(before, x.Bytes()) {
+				t.Errorf("%s differs from run to run", name)
+			}
+			x.Close()
+		}
+	}
 }
 
 // A stepper runs forward and backward n times and returns the seconds and the
