@@ -20,23 +20,26 @@ func defaults(task string, from bool) Spec {
 			Layers:       2,
 			Hidden:       128,
 			Heads:        4,
-			FeedForward:  512,
+			FeedForward:  256,
 			MaxLength:    64,
 			Dropout:      0.1,
-			NGrams:       NGrams{Orders: 3, Buckets: 65536, Width: 64},
+			NGrams:       NGrams{Orders: 3, Buckets: 1 << 17, Width: 32},
 			Tokenizer:    "wordpiece",
 			Vocabulary:   8000,
+			MinFrequency: 12,
 		},
 		Recipe: Recipe{
 			Epochs:     8,
 			BatchSize:  32,
 			Accumulate: 1,
 			Optimizer: Optimizer{
-				Name: "adamw", LR: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, WeightDecay: 0.01, TableRate: 1,
+				Name: "adamw", LR: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, WeightDecay: 0.01, TableRate: 2,
 			},
 			Schedule:        Schedule{Decay: "cosine", Warmup: 0.06},
 			ClipNorm:        1,
 			LabelSmoothing:  0.1,
+			TokenDropout:    0.2,
+			BranchLoss:      0.5,
 			ClassWeights:    ClassWeights{Mode: "none"},
 			CheckpointEvery: 100,
 			Seed:            1,
@@ -46,13 +49,13 @@ func defaults(task string, from bool) Spec {
 	}
 	if task == TextMLM {
 		s.Model.NGrams = NGrams{}
-		s.Recipe.LabelSmoothing = 0
+		s.Recipe.LabelSmoothing, s.Recipe.TokenDropout, s.Recipe.BranchLoss = 0, 0, 0
 		s.Recipe.MaskRate = 0.15
 	}
 	if from {
 		m := &s.Model
 		m.Architecture, m.Tokenizer = "", ""
-		m.Layers, m.Hidden, m.Heads, m.FeedForward, m.Vocabulary = 0, 0, 0, 0, 0
+		m.Layers, m.Hidden, m.Heads, m.FeedForward, m.Vocabulary, m.MinFrequency = 0, 0, 0, 0, 0, 0
 	}
 	return s
 }

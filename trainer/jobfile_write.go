@@ -18,10 +18,10 @@ func (s Spec) YAML() ([]byte, error) {
 	}
 	var fixed []string // where task or From leave no choice
 	if s.From != "" {
-		fixed = append(fixed, "model.layers", "model.hidden", "model.heads", "model.feed_forward", "model.vocabulary")
+		fixed = append(fixed, "model.layers", "model.hidden", "model.heads", "model.feed_forward", "model.vocabulary", "model.min_frequency")
 	}
 	if s.Task == TextMLM {
-		fixed = append(fixed, "model.ngrams", "recipe.class_weights", "recipe.label_smoothing")
+		fixed = append(fixed, "model.ngrams", "recipe.class_weights", "recipe.label_smoothing", "recipe.branch_loss")
 	} else {
 		fixed = append(fixed, "recipe.mask_rate")
 	}

@@ -45,6 +45,7 @@ func (c *checker) ranges(s Spec) {
 			whole{"model.heads", m.Heads, 1, 128},
 			whole{"model.feed_forward", m.FeedForward, 8, 16384},
 			whole{"model.vocabulary", m.Vocabulary, 100, 200_000},
+			whole{"model.min_frequency", m.MinFrequency, 1, 1_000_000},
 		)
 	}
 	if m.NGrams.Orders > 0 {
@@ -71,6 +72,7 @@ func (c *checker) ranges(s Spec) {
 		{"recipe.optimizer.beta2", o.Beta2, 0, 0.9999999, false},
 		{"recipe.optimizer.epsilon", o.Epsilon, 0, 1, true},
 		{"recipe.optimizer.weight_decay", o.WeightDecay, 0, 10, false},
+		{"recipe.branch_loss", r.BranchLoss, 0, 1, false},
 		{"recipe.optimizer.table_rate", o.TableRate, 0, 1000, false},
 		{"recipe.schedule.warmup", r.Schedule.Warmup, 0, 1, false},
 		{"recipe.schedule.floor", r.Schedule.Floor, 0, 1, false},

@@ -53,9 +53,10 @@ type Model struct {
 	MaxLength    int     `yaml:"max_length" json:"max_length,omitempty"` // tokens
 	Dropout      float64 `yaml:"dropout" json:"dropout"`
 	NGrams       NGrams  `yaml:"ngrams" json:"ngrams"`
-	Tokenizer    string  `yaml:"tokenizer" json:"tokenizer,omitempty"`   // wordpiece or character
-	Vocabulary   int     `yaml:"vocabulary" json:"vocabulary,omitempty"` // most tokens to learn
-	Features     string  `yaml:"features" json:"features,omitempty"`     // the value of an outside graph that the head is put on
+	Tokenizer    string  `yaml:"tokenizer" json:"tokenizer,omitempty"`         // wordpiece or character
+	Vocabulary   int     `yaml:"vocabulary" json:"vocabulary,omitempty"`       // most tokens to learn
+	MinFrequency int     `yaml:"min_frequency" json:"min_frequency,omitempty"` // occurrences below which no word piece is learnt
+	Features     string  `yaml:"features" json:"features,omitempty"`           // the value of an outside graph that the head is put on
 }
 
 // NGrams are hashed n-grams of token ids joined to an encoder.
@@ -77,7 +78,8 @@ type Recipe struct {
 	LabelSmoothing  float64      `yaml:"label_smoothing" json:"label_smoothing"`
 	ClassWeights    ClassWeights `yaml:"class_weights" json:"class_weights"`
 	MaskRate        float64      `yaml:"mask_rate" json:"mask_rate,omitempty"`     // text-mlm only
-	TokenDropout    float64      `yaml:"token_dropout" json:"token_dropout"`       // tokens replaced by [UNK] while training
+	BranchLoss      float64      `yaml:"branch_loss" json:"branch_loss"`           // share of the loss that encoder and n-grams have each alone
+	TokenDropout    float64      `yaml:"token_dropout" json:"token_dropout"`       // tokens hidden while training
 	EarlyStop       int          `yaml:"early_stop" json:"early_stop"`             // validations without gain; 0: never
 	ValidateEvery   int          `yaml:"validate_every" json:"validate_every"`     // steps; 0: each epoch
 	CheckpointEvery int          `yaml:"checkpoint_every" json:"checkpoint_every"` // steps

@@ -131,7 +131,7 @@ func (c *checker) model(s Spec) {
 		}{
 			{"model.architecture", m.Architecture != ""}, {"model.layers", m.Layers != 0}, {"model.hidden", m.Hidden != 0},
 			{"model.heads", m.Heads != 0}, {"model.feed_forward", m.FeedForward != 0},
-			{"model.tokenizer", m.Tokenizer != ""}, {"model.vocabulary", m.Vocabulary != 0},
+			{"model.tokenizer", m.Tokenizer != ""}, {"model.vocabulary", m.Vocabulary != 0}, {"model.min_frequency", m.MinFrequency != 0},
 		} {
 			if f.given {
 				c.wrong(f.path, "leave it out: architecture, layers, hidden, heads, feed_forward, tokenizer and vocabulary are those of `from`",

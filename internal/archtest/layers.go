@@ -8,7 +8,7 @@ type layer int
 // layers places every package of the module. A path ending in "/..." places
 // all below it that have no line of their own.
 var layers = map[string]layer{
-	"galley":      0,
+	"galley":         0,
 	"galley/api/...": 0, // generated wire types
 
 	"galley/onnx":                1,
@@ -33,15 +33,16 @@ var layers = map[string]layer{
 	"galley/trainer/launch":            2,
 	"galley/serving":                   2,
 
-	"galley/internal/ort/...":        3,
-	"galley/internal/store/...":      3,
-	"galley/internal/blob":           3,
-	"galley/trainer/engine/onnx":     3,
-	"galley/trainer/launch/process":  3,
-	"galley/internal/control":        4,
-	"galley/internal/rpc":            4,
-	"galley/cmd/galley":              5,
-	"galley/internal/archtest":       6, // imports nothing, is imported by nothing
+	"galley/internal/ort/...":       3,
+	"galley/internal/store/...":     3,
+	"galley/internal/store":         3, // what the databases share
+	"galley/internal/blob":          3,
+	"galley/trainer/engine/onnx":    3,
+	"galley/trainer/launch/process": 3,
+	"galley/internal/control":       4,
+	"galley/internal/rpc":           4,
+	"galley/cmd/galley":             5,
+	"galley/internal/archtest":      6, // imports nothing, is imported by nothing
 }
 
 // within lists the imports inside a layer; there are no others.

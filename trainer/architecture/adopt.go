@@ -83,7 +83,7 @@ func Adopt(m *onnx.Model, opts AdoptOptions) (*onnx.Model, error) {
 		pooled = g.maskedMean(features.Name)
 	}
 	encoder := TextEncoder{Hidden: width, Dropout: opts.Dropout, NGrams: opts.NGrams}
-	logits := g.classifierHead(encoder, pooled, opts.Weighing, opts.Classes)
+	logits := g.classifierHead(encoder, pooled, width, opts.Weighing, opts.Classes)
 	g.output(logits, Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(opts.Classes)}})
 	return m, nil
 }

@@ -48,9 +48,14 @@ func (g *graph) model(architecture string) *onnx.Model {
 
 // output names value as a graph output.
 func (g *graph) output(value, name string, shape onnx.Shape) {
+	g.b.Output(g.named(value, name), onnx.Float, shape)
+}
+
+// named gives value a name that others can rely on.
+func (g *graph) named(value, name string) string {
 	node := &onnx.Node{Name: name, Op: "Identity", Inputs: []string{value}, Outputs: []string{name}}
 	g.b.Graph.Nodes = append(g.b.Graph.Nodes, node)
-	g.b.Output(name, onnx.Float, shape)
+	return name
 }
 
 func (g *graph) normal(name string, deviation float64, dims ...int) string {
@@ -117,6 +122,14 @@ func (g *graph) maskedMean(state string) string {
 	mask := g.b.Op("Unsqueeze", g.floatMask(), g.b.Ints(1)) // [B,1,S]
 	sum := g.b.Op("Squeeze", g.b.Op("MatMul", mask, state), g.b.Ints(1))
 	return g.b.Op("Div", sum, g.tokenCount())
+}
+
+// maskedMax is the greatest of the states of a text's tokens, by column,
+// [B,S,H] -> [B,H].
+func (g *graph) maskedMax(state string) string {
+	away := g.b.Op("Mul", g.b.Op("Sub", g.floatMask(), g.b.Float(1)), g.b.Float(1e4))
+	masked := g.b.Op("Add", state, g.b.Op("Unsqueeze", away, g.b.Ints(2)))
+	return g.b.OpAttrs("ReduceMax", map[string]onnx.Attr{"keepdims": int64(0)}, masked, g.b.Ints(1))
 }
 
 // tokenCount is the number of a text's tokens, at least 1, [B,1].

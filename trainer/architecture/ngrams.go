@@ -115,12 +115,16 @@ func (w *Weighing) Add(ids []int32) {
 	}
 }
 
+// minTexts is in how many texts an n-gram must occur to count: one that occurs
+// once tells its text by heart and nothing about others.
+const minTexts = 2
+
 // weights are the smoothed inverse document frequencies ln((1+n)/(1+df)) + 1,
-// as scikit-learn has them, and 0 for what no text has.
+// as scikit-learn has them, and 0 for what is too rare.
 func (w *Weighing) weights() []float32 {
 	out := make([]float32, len(w.in))
 	for i, df := range w.in {
-		if df > 0 {
+		if df >= minTexts {
 			out[i] = float32(math.Log(float64(1+w.texts)/float64(1+df)) + 1)
 		}
 	}
@@ -186,13 +190,16 @@ func shiftLeft(g *graph, x string, k int64) string {
 // IsHead reports whether a weight belongs to the classifier's head.
 func IsHead(name string) bool { return strings.HasPrefix(name, "head.") }
 
-// classifierHead maps a text's pooled state, and its n-grams beside it, to
-// logits.
-func (g *graph) classifierHead(a TextEncoder, pooled string, w *Weighing, classes int) string {
-	logits := g.linear("head", g.dropout(pooled, a.Dropout), a.Hidden, classes)
+// classifierHead maps a text's pooled state [B,width], and its n-grams beside
+// it, to logits.
+func (g *graph) classifierHead(a TextEncoder, pooled string, width int, w *Weighing, classes int) string {
+	logits := g.linear("head", g.dropout(pooled, a.Dropout), width, classes)
 	if a.NGrams.Orders == 0 {
 		return logits
 	}
 	weight := g.normal("head.ngrams", tableHeadDeviation, a.NGrams.Width, classes)
-	return g.b.Op("Add", logits, g.b.Op("MatMul", a.NGrams.bag(g, w), weight))
+	// Named, so that training can give each branch a loss of its own.
+	logits = g.named(logits, EncoderLogits)
+	beside := g.named(g.b.Op("MatMul", g.dropout(a.NGrams.bag(g, w), a.Dropout), weight), NGramLogits)
+	return g.b.Op("Add", logits, beside)
 }

@@ -30,6 +30,8 @@ const (
 	Logits        = "logits"         // float [batch,classes]
 	HiddenState   = "hidden_state"   // float [batch,length,H]
 	TokenLogits   = "token_logits"   // float [batch,length,V], or [masked,V] while pretraining
+	EncoderLogits = "encoder_logits" // within: the encoder's share of logits, if there are n-grams
+	NGramLogits   = "ngram_logits"   // within: the n-grams' share
 	Positions     = "positions"      // int64 [masked]: places among batch*length, while pretraining
 )
 
@@ -85,7 +87,8 @@ func (a TextEncoder) Classifier(classes int, w *Weighing, seed uint64) (*onnx.Mo
 	}
 	g := a.begin(seed)
 	state := a.encode(g)
-	logits := g.classifierHead(a, g.maskedMean(state), w, classes)
+	pooled := g.b.OpAttrs("Concat", map[string]onnx.Attr{"axis": int64(1)}, g.maskedMean(state), g.maskedMax(state))
+	logits := g.classifierHead(a, pooled, 2*a.Hidden, w, classes)
 	g.output(logits, Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(classes)}})
 	return g.model("text-encoder"), nil
 }

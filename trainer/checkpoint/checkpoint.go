@@ -34,15 +34,17 @@ const (
 
 // State is where a run stands.
 type State struct {
-	Spec     galley.Digest `json:"spec"`      // the run's spec
-	Layout   galley.Digest `json:"layout"`    // names and shapes of the weights
-	Step     int           `json:"step"`      // optimizer steps done
-	Epoch    int           `json:"epoch"`     // epoch of the next batch
-	Batch    int           `json:"batch"`     // next batch in that epoch
-	Best     float64       `json:"best"`      // best validation score so far
-	BestStep int           `json:"best_step"` // step of it, 0 if none yet
-	Stale    int           `json:"stale"`     // validations since
-	Stopped  bool          `json:"stopped"`   // early stopping has ended training
+	Spec      galley.Digest      `json:"spec"`              // the run's spec
+	Layout    galley.Digest      `json:"layout"`            // names and shapes of the weights
+	Step      int                `json:"step"`              // optimizer steps done
+	Epoch     int                `json:"epoch"`             // epoch of the next batch
+	Batch     int                `json:"batch"`             // next batch in that epoch
+	Best      float64            `json:"best"`              // best validation score so far
+	BestStep  int                `json:"best_step"`         // step of it, 0 if none yet
+	Metrics   map[string]float64 `json:"metrics,omitempty"` // of the best step
+	Stale     int                `json:"stale"`             // validations since the best
+	Stopped   bool               `json:"stopped"`           // early stopping has ended training
+	Truncated int                `json:"truncated"`         // texts cut in the first epoch
 }
 
 type header struct {

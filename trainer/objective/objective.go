@@ -22,7 +22,11 @@ const (
 
 // Classification returns a copy of m, a graph with an output "logits", whose
 // loss is -Σ targets·log softmax(logits).
-func Classification(m *onnx.Model) (*onnx.Model, error) {
+//
+// If the logits are a sum of branches, a share of the loss, branchLoss, is
+// that of each branch by itself, scaled to the sum's size: so that one branch
+// does not idle while the other has learnt the training rows by heart.
+func Classification(m *onnx.Model, branchLoss float64) (*onnx.Model, error) {
 	m = m.Clone()
 	logits, err := output(m, architecture.Logits)
 	if err != nil {
@@ -34,8 +38,21 @@ func Classification(m *onnx.Model) (*onnx.Model, error) {
 	}
 	b := onnx.NewBuilder(m.Graph)
 	targets := b.Input(Targets, onnx.Float, logits.Shape)
-	logp := b.OpAttrs("LogSoftmax", map[string]onnx.Attr{"axis": int64(-1)}, logits.Name)
-	addLoss(b, b.Op("Mul", targets, logp))
+	loss := func(logits string) string {
+		logp := b.OpAttrs("LogSoftmax", map[string]onnx.Attr{"axis": int64(-1)}, logits)
+		return b.Op("Neg", b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, b.Op("Mul", targets, logp)))
+	}
+	total := loss(logits.Name)
+	producers := m.Graph.Producers()
+	_, hasBranches := producers[architecture.NGramLogits]
+	if hasBranches && branchLoss > 0 {
+		total = b.Op("Mul", total, b.Float(float32(1-branchLoss)))
+		for _, branch := range []string{architecture.EncoderLogits, architecture.NGramLogits} {
+			alone := loss(b.Op("Mul", branch, b.Float(2)))
+			total = b.Op("Add", total, b.Op("Mul", alone, b.Float(float32(branchLoss/2))))
+		}
+	}
+	setLoss(b, total)
 	return m, nil
 }
 
@@ -55,11 +72,6 @@ func MaskedLM(m *onnx.Model) (*onnx.Model, error) {
 	total := b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, b.Op("Mul", nll, weights))
 	setLoss(b, total)
 	return m, nil
-}
-
-// addLoss sums the products of targets and log-probabilities.
-func addLoss(b *onnx.Builder, products string) {
-	setLoss(b, b.Op("Neg", b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, products)))
 }
 
 func setLoss(b *onnx.Builder, value string) {

@@ -44,7 +44,7 @@ func newClassification(m *graph.Model, in task.Inputs, tokenizer *text.Tokenizer
 }
 
 func (c *classification) models() (training, validation *graph.Model, err error) {
-	training, err = objective.Classification(c.model)
+	training, err = objective.Classification(c.model, c.recipe.BranchLoss)
 	return training, c.model, err
 }
 
@@ -105,13 +105,12 @@ func (c *classification) validate(ctx context.Context, e *evaluator, batches fun
 		logits := session.Data[float32](out)
 		for i, x := range batch {
 			softmax(scores, logits[i*len(scores):(i+1)*len(scores)])
-			result.Add(x.label, scores, x.language, len(x.ids))
+			if err := result.Add(x.label, scores, x.language, len(x.ids)); err != nil {
+				return nil, 0, err
+			}
 		}
 	}
-	metrics := map[string]float64{}
-	for name, m := range result.Metrics() {
-		metrics[name] = m.Value
-	}
+	metrics := result.Values()
 	return metrics, metrics["accuracy"] - metrics["loss"]/1000, nil
 }
 

@@ -53,19 +53,23 @@ func isSpecial(s text.Special, id int32) bool {
 }
 
 // pad lays the ids of a batch into [batch,length] with a mask, and drops a
-// fraction of the tokens: [UNK] stands in for them. Special tokens stay.
+// fraction of the tokens: [MASK] stands in for them. Special tokens stay.
 func pad(batch []example, special text.Special, in task.Inputs, drop float64, r *rand.Rand) (feed, error) {
 	length := 0
 	for _, e := range batch {
 		length = max(length, len(e.ids))
 	}
 	n := len(batch) * length
+	hidden := special.Mask
+	if hidden < 0 {
+		hidden = special.Unknown
+	}
 	ids, mask := make([]int64, n), make([]int64, n)
 	for i, e := range batch {
 		row, m := ids[i*length:], mask[i*length:]
 		for j, id := range e.ids {
 			if drop > 0 && !isSpecial(special, id) && r.Float64() < drop {
-				id = special.Unknown
+				id = hidden
 			}
 			row[j], m[j] = int64(id), 1
 		}

@@ -39,7 +39,7 @@ func tokenizerFor(ctx context.Context, r engine.Request, p *parent, rows dataset
 }
 
 func learnTokenizer(ctx context.Context, r engine.Request, rows dataset.Rows) (tokenizer, error) {
-	options := text.TrainOptions{VocabSize: r.Spec.Model.Vocabulary, Lowercase: true, FoldWidth: true, MaxLength: r.Spec.Model.MaxLength}
+	options := text.TrainOptions{VocabSize: r.Spec.Model.Vocabulary, MinFrequency: r.Spec.Model.MinFrequency, Lowercase: true, FoldWidth: true, MaxLength: r.Spec.Model.MaxLength}
 	switch r.Spec.Model.Tokenizer {
 	case "wordpiece":
 		options.Model = text.WordPiece

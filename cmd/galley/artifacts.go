@@ -1,0 +1,24 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+
+	"galley/internal/blob"
+	"galley/registry"
+)
+
+// artifacts is a version's files as a file system over the blobs.
+type artifacts struct {
+	blobs   *blob.Store
+	version registry.Version
+}
+
+// Open implements fs.FS.
+func (a artifacts) Open(name string) (fs.File, error) {
+	artifact, ok := a.version.Artifact(name)
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return os.Open(a.blobs.Path(artifact.Digest))
+}

@@ -1,0 +1,166 @@
+// Command galley is the whole platform in one binary: the server, the command
+// line that talks to it, and the process in which an attempt of a job runs.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"galley"
+)
+
+// revision is the code's, set when the binary is built.
+var revision = "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)
+	stop()
+	os.Exit(code)
+}
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// A usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errReported ends a command whose failure its output has told already.
+var errReported = errors.New("failed")
+
+// run is the program, with all it takes from the outside as arguments.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer, env func(string) (string, bool)) int {
+	a := newApp(in, out, errOut, env)
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &usage):
+		fmt.Fprintf(errOut, "galley: %v\n", err)
+		return exitUsage
+	}
+	a.printError(err)
+	return exitFailed
+}
+
+// printError says what failed, to people on stderr and, under -o json, to
+// programs on stdout.
+func (a *app) printError(err error) {
+	e := galley.AsError(err)
+	fmt.Fprintf(a.err, "galley: %s\n", strings.ReplaceAll(e.Error(), "\n", "\n  "))
+	if a.json {
+		a.printJSON(map[string]any{"error": e})
+	}
+}
+
+// printJSON writes the one document of -o json.
+func (a *app) printJSON(v any) {
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	// A broken pipe is the reader's choice.
+	_ = enc.Encode(v)
+}
+
+// root is the tree of commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "galley",
+		Short: "Train, register and serve models for newsrooms",
+		Long: `galley trains, evaluates, registers, rolls out and serves models for newsrooms.
+
+It talks to the server at GALLEY_SERVER (localhost:8001 by default), with
+GALLEY_TOKEN. --local runs the same command against the state in GALLEY_HOME
+(.galley by default) without a server.`,
+		Example:       "  galley quickstart\n  galley data add headlines --train train.csv --test test.csv --format csv\n  galley train job.yaml --wait\n  galley models promote news-topic@1 prod\n  galley predict news-topic --text 'Central bank holds rates'",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       revision,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return a.configure()
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.format, "output", "o", "text", "text or json (one document on stdout)")
+	flags.BoolVar(&a.local, "local", false, "use the state in the home, without a server")
+	flags.StringVar(&a.home, "home", a.home, "folder of the state (GALLEY_HOME)")
+	flags.StringVar(&a.server, "server", a.server, "address of the server (GALLEY_SERVER)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.jobsCommand(),
+		a.modelsCommand(), a.predictCommand(), a.evalCommand(), a.doctorCommand(), a.attemptCommand(),
+	)
+	root.AddCommand(laterCommands()...)
+	for _, c := range commandsOf(root) {
+		checkArguments(c)
+	}
+	return root
+}
+
+func commandsOf(c *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{c}
+	for _, child := range c.Commands() {
+		all = append(all, commandsOf(child)...)
+	}
+	return all
+}
+
+// checkArguments makes a wrong number of arguments, or a word that is no
+// subcommand, a usage error.
+func checkArguments(c *cobra.Command) {
+	inner := c.Args
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if inner == nil && cmd.HasSubCommands() && len(args) > 0 {
+			return usagef("%q is not a command of %q; see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())
+		}
+		if inner == nil {
+			return nil
+		}
+		if err := inner(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		}
+		return nil
+	}
+	if c.Run == nil && c.RunE == nil {
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+}
+
+// laterCommands are those of the contract whose issue has not come: they are
+// absent from the help, and say so when called.
+func laterCommands() []*cobra.Command {
+	var commands []*cobra.Command
+	for _, name := range []string{"distill", "quantize", "federate", "search", "ab", "feedback", "audit", "auth", "backup", "restore", "partner"} {
+		commands = append(commands, &cobra.Command{
+			Use: name, Hidden: true, DisableFlagParsing: true,
+			RunE: func(*cobra.Command, []string) error {
+				return galley.Errorf(galley.Unimplemented, name, "this command is not there yet").
+					WithRemedy("see galley --help for what is")
+			},
+		})
+	}
+	return commands
+}

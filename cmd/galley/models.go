@@ -1,0 +1,435 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	controlpb "galley/api/control/v1"
+
+	"galley"
+)
+
+func (a *app) modelsCommand() *cobra.Command {
+	c := &cobra.Command{Use: "models", Short: "Look at versions, promote them and roll back"}
+	c.AddCommand(
+		a.modelsListCommand(), a.modelsShowCommand(), a.modelsLineageCommand(), a.modelsImportCommand(),
+		a.modelsPromoteCommand(), a.modelsRollbackCommand(), a.modelsExportCommand(), a.modelsDeleteCommand(),
+	)
+	return c
+}
+
+type versionJSON struct {
+	Ref         string             `json:"ref"`
+	Digest      string             `json:"digest"`
+	Task        string             `json:"task"`
+	Aliases     []string           `json:"aliases"`
+	Labels      []string           `json:"labels"`
+	Metrics     map[string]float64 `json:"metrics"`
+	Reports     []map[string]any   `json:"reports"`
+	Lineage     map[string]any     `json:"lineage"`
+	Files       []fileJSON         `json:"files"`
+	Untrainable []string           `json:"untrainable,omitempty"`
+	Created     time.Time          `json:"created"`
+}
+
+type fileJSON struct {
+	Path   string `json:"path"`
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+}
+
+func versionOf(v *controlpb.Version) versionJSON {
+	out := versionJSON{
+		Ref: v.GetRef(), Digest: v.GetDigest(), Task: v.GetTask(), Aliases: append([]string{}, v.GetAliases()...),
+		Labels: append([]string{}, v.GetLabels()...), Metrics: map[string]float64{}, Reports: []map[string]any{},
+		Lineage: v.GetLineage().AsMap(), Files: []fileJSON{}, Untrainable: v.GetUntrainable(), Created: v.GetCreated().AsTime(),
+	}
+	for name, value := range v.GetMetrics() {
+		out.Metrics[name] = value
+	}
+	for _, r := range v.GetReports() {
+		out.Reports = append(out.Reports, r.GetReport().AsMap())
+	}
+	for _, f := range v.GetFiles() {
+		out.Files = append(out.Files, fileJSON{f.GetPath(), f.GetDigest(), f.GetSize()})
+	}
+	return out
+}
+
+func (a *app) printVersion(v *controlpb.Version) {
+	if a.json {
+		a.printJSON(versionOf(v))
+		return
+	}
+	fmt.Fprintf(a.out, "%s  %s  %s\n", v.GetRef(), v.GetTask(), strings.Join(v.GetAliases(), ", "))
+	fmt.Fprintf(a.out, "  digest   %s\n", v.GetDigest())
+	if len(v.GetLabels()) > 0 {
+		fmt.Fprintf(a.out, "  labels   %s\n", strings.Join(v.GetLabels(), ", "))
+	}
+	for _, key := range []string{"dataset", "parent", "engine", "engine_version", "job"} {
+		if value, ok := v.GetLineage().AsMap()[key].(string); ok && value != "" {
+			fmt.Fprintf(a.out, "  %-8s %s\n", strings.ReplaceAll(key, "_", " "), value)
+		}
+	}
+	for _, r := range v.GetReports() {
+		printReport(a.out, r.GetReport().AsMap(), "  ")
+	}
+	if len(v.GetUntrainable()) > 0 {
+		fmt.Fprintf(a.out, "  cannot be trained through: %s\n", strings.Join(v.GetUntrainable(), ", "))
+	}
+}
+
+func (a *app) modelsListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List models and their versions", Example: "  galley models list", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), func(c *client) error {
+				r, err := c.control.ListModels(cmd.Context(), &controlpb.ListModelsRequest{})
+				if err != nil {
+					return err
+				}
+				if a.json {
+					type modelJSON struct {
+						Name     string        `json:"name"`
+						Versions []versionJSON `json:"versions"`
+					}
+					models := []modelJSON{}
+					for _, m := range r.GetModels() {
+						out := modelJSON{Name: m.GetName(), Versions: []versionJSON{}}
+						for _, v := range m.GetVersions() {
+							out.Versions = append(out.Versions, versionOf(v))
+						}
+						models = append(models, out)
+					}
+					a.printJSON(map[string]any{"models": models})
+					return nil
+				}
+				w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(w, "VERSION\tTASK\tALIASES\tCREATED")
+				for _, m := range r.GetModels() {
+					for _, v := range m.GetVersions() {
+						fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", v.GetRef(), v.GetTask(), strings.Join(v.GetAliases(), ","), v.GetCreated().AsTime().Local().Format(time.DateTime))
+					}
+				}
+				return w.Flush()
+			})
+		},
+	}
+}
+
+func (a *app) modelsShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show REF", Short: "Show a version", Example: "  galley models show news-topic:prod", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(c *client) error {
+				v, err := c.control.GetVersion(cmd.Context(), &controlpb.VersionRequest{Ref: args[0]})
+				if err == nil {
+					a.printVersion(v)
+				}
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) modelsLineageCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "lineage REF", Short: "Walk from a version to its data, spec and parents", Example: "  galley models lineage news-topic@2", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(c *client) error {
+				r, err := c.control.Lineage(cmd.Context(), &controlpb.VersionRequest{Ref: args[0]})
+				if err != nil {
+					return err
+				}
+				if a.json {
+					a.printJSON(r.GetLineage().AsMap())
+					return nil
+				}
+				printLineage(a.out, r.GetLineage().AsMap(), "")
+				return nil
+			})
+		},
+	}
+}
+
+// printLineage draws a version and, indented, what it came from.
+func printLineage(w io.Writer, node map[string]any, indent string) {
+	get := func(key string) string { s, _ := node[key].(string); return s }
+	fmt.Fprintf(w, "%s%s  %s\n", indent, get("ref"), get("digest"))
+	for _, key := range []string{"dataset", "dataset_digest", "spec_digest", "engine", "engine_version", "job"} {
+		if v := get(key); v != "" {
+			fmt.Fprintf(w, "%s  %-14s %s\n", indent, strings.ReplaceAll(key, "_", " "), v)
+		}
+	}
+	if parent, ok := node["parent"].(map[string]any); ok {
+		fmt.Fprintf(w, "%s  from\n", indent)
+		printLineage(w, parent, indent+"    ")
+	}
+}
+
+func (a *app) modelsPromoteCommand() *cobra.Command {
+	var expect int64
+	var force bool
+	var reason string
+	c := &cobra.Command{
+		Use: "promote REF ALIAS", Short: "Point an alias at a version",
+		Long:    "Point an alias at a version. Traffic without a version follows the alias prod.",
+		Example: "  galley models promote news-topic@2 prod\n  galley models promote news-topic@2 prod --expect 4",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if force && reason == "" {
+				return usagef("promote: --force needs --reason")
+			}
+			request := &controlpb.PromoteRequest{Ref: args[0], Alias: args[1], Force: force, Reason: reason}
+			if cmd.Flags().Changed("expect") {
+				request.Expect = &expect
+			}
+			return a.with(cmd.Context(), func(c *client) error {
+				change, err := c.control.Promote(cmd.Context(), request)
+				if err == nil {
+					a.printChange(change)
+				}
+				return err
+			})
+		},
+	}
+	c.Flags().Int64Var(&expect, "expect", 0, "refuse if the alias is not at this generation")
+	c.Flags().BoolVar(&force, "force", false, "promote against the gate")
+	c.Flags().StringVar(&reason, "reason", "", "why, for the record")
+	return c
+}
+
+func (a *app) modelsRollbackCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "rollback NAME [ALIAS]", Short: "Return an alias to the version before", Example: "  galley models rollback news-topic",
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request := &controlpb.RollbackRequest{Name: args[0]}
+			if len(args) == 2 {
+				request.Alias = args[1]
+			}
+			return a.with(cmd.Context(), func(c *client) error {
+				change, err := c.control.Rollback(cmd.Context(), request)
+				if err == nil {
+					a.printChange(change)
+				}
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) printChange(c *controlpb.AliasChange) {
+	if a.json {
+		a.printJSON(map[string]any{"name": c.GetName(), "alias": c.GetAlias(), "from": c.GetFrom(), "to": c.GetTo(), "generation": c.GetGeneration()})
+		return
+	}
+	from := c.GetFrom()
+	if from == "" {
+		from = "nothing"
+	}
+	fmt.Fprintf(a.out, "%s:%s  %s -> %s  (generation %d)\n", c.GetName(), c.GetAlias(), from, c.GetTo(), c.GetGeneration())
+}
+
+func (a *app) modelsDeleteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete REF", Short: "Delete a version that nothing needs", Example: "  galley models delete news-topic@1", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(c *client) error {
+				r, err := c.control.DeleteVersion(cmd.Context(), &controlpb.VersionRequest{Ref: args[0]})
+				if err != nil {
+					return err
+				}
+				if a.json {
+					a.printJSON(map[string]any{"ref": r.GetRef()})
+				} else {
+					fmt.Fprintf(a.out, "%s deleted\n", r.GetRef())
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// modelFiles are the files of an outside model.
+type modelFiles struct{ graph, tokenizer, labels string }
+
+func (a *app) modelsImportCommand() *cobra.Command {
+	var files modelFiles
+	var name, task string
+	c := &cobra.Command{
+		Use: "import FILE.onnx --name N", Short: "Register an outside ONNX graph",
+		Long:    "Check an outside ONNX graph, say which of its operators cannot be trained, and register it.\nA tokenizer.json and labels.json beside the file are taken along unless others are named.",
+		Example: "  galley models import minilm/model.onnx --name minilm --tokenizer minilm/tokenizer.json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files.graph = args[0]
+			return a.with(cmd.Context(), func(c *client) error {
+				digest, err := uploadModel(cmd.Context(), c.control, files)
+				if err != nil {
+					return err
+				}
+				v, err := c.control.ImportModel(cmd.Context(), &controlpb.ImportModelRequest{Name: name, Digest: digest, Task: task})
+				if err == nil {
+					a.printVersion(v)
+				}
+				return err
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&name, "name", "", "the model's name in the registry (required)")
+	f.StringVar(&task, "task", "", "text-classification, if the graph has that task's outputs")
+	f.StringVar(&files.labels, "labels", "", "labels.json")
+	f.StringVar(&files.tokenizer, "tokenizer", "", "tokenizer.json")
+	cobra.CheckErr(c.MarkFlagRequired("name"))
+	return c
+}
+
+// uploadModel sends an outside graph with what lies beside it and returns the
+// digest it is known by.
+func uploadModel(ctx context.Context, c controlpb.ControlClient, files modelFiles) (string, error) {
+	stream, err := c.UploadModel(ctx)
+	if err != nil {
+		return "", err
+	}
+	beside := func(given, name string) string {
+		if given != "" {
+			return given
+		}
+		path := filepath.Join(filepath.Dir(files.graph), name)
+		if _, err := os.Stat(path); err != nil {
+			return ""
+		}
+		return path
+	}
+	for _, f := range []struct{ name, path string }{
+		{"model.onnx", files.graph},
+		{"tokenizer.json", beside(files.tokenizer, "tokenizer.json")},
+		{"labels.json", beside(files.labels, "labels.json")},
+	} {
+		if f.path == "" {
+			continue
+		}
+		err := upload(f.name, f.path, func(p *controlpb.FilePiece) error { return stream.Send(&controlpb.UploadModelRequest{Piece: p}) })
+		if err != nil {
+			return "", err
+		}
+	}
+	r, err := stream.CloseAndRecv()
+	return r.GetDigest(), err
+}
+
+func (a *app) modelsExportCommand() *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: "export REF --out DIR", Short: "Write a version's files to a folder",
+		Long:    "Write a version's files to a folder: ONNX, labels, tokenizer, card and reports, which run anywhere ONNX runs.",
+		Example: "  galley models export news-topic:prod --out exported", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(c *client) error {
+				files, err := export(cmd.Context(), c.control, args[0], out)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					a.printJSON(map[string]any{"files": files})
+					return nil
+				}
+				for _, f := range files {
+					fmt.Fprintf(a.out, "%s  %d bytes  %s\n", filepath.Join(out, f.Path), f.Size, f.Digest)
+				}
+				return nil
+			})
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "folder to write to (required)")
+	cobra.CheckErr(c.MarkFlagRequired("out"))
+	return c
+}
+
+// export writes the streamed files below dir and checks their digests.
+func export(ctx context.Context, c controlpb.ControlClient, ref, dir string) ([]fileJSON, error) {
+	stream, err := c.ExportVersion(ctx, &controlpb.VersionRequest{Ref: ref})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fileError(dir, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fileError(dir, err)
+	}
+	defer root.Close()
+	files := []fileJSON{}
+	var w *exportFile
+	finish := func() error {
+		if w == nil {
+			return nil
+		}
+		f := w
+		w = nil
+		return f.finish()
+	}
+	for {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return files, finish()
+		}
+		if err == nil && (w == nil || chunk.GetPath() != w.path) {
+			if err = finish(); err == nil {
+				files = append(files, fileJSON{chunk.GetPath(), chunk.GetDigest(), chunk.GetSize()})
+				w, err = newExportFile(root, chunk)
+			}
+		}
+		if err == nil {
+			_, err = w.Write(chunk.GetData())
+		}
+		if err != nil {
+			if w != nil {
+				w.file.Close()
+			}
+			return files, err
+		}
+	}
+}
+
+// An exportFile is a file being written.
+type exportFile struct {
+	path, digest string
+	file         *os.File
+	sum          hash.Hash
+	io.Writer
+}
+
+func newExportFile(root *os.Root, chunk *controlpb.FileChunk) (*exportFile, error) {
+	f, err := root.Create(chunk.GetPath())
+	if err != nil {
+		return nil, fileError(chunk.GetPath(), err)
+	}
+	sum := sha256.New()
+	return &exportFile{path: chunk.GetPath(), digest: chunk.GetDigest(), file: f, sum: sum, Writer: io.MultiWriter(f, sum)}, nil
+}
+
+func (f *exportFile) finish() error {
+	if err := f.file.Close(); err != nil {
+		return fileError(f.path, err)
+	}
+	if got := "sha256:" + hex.EncodeToString(f.sum.Sum(nil)); got != f.digest {
+		return galley.Errorf(galley.DataLoss, f.path, "arrived with the digest %s instead of %s", got, f.digest)
+	}
+	return nil
+}

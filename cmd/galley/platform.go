@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	gort "runtime"
+	"time"
+
+	"galley"
+	"galley/internal/blob"
+	"galley/internal/control"
+	"galley/internal/rpc"
+	"galley/internal/store/sqlite"
+	"galley/onnx/session"
+	"galley/registry"
+	"galley/serving"
+	"galley/task"
+	"galley/trainer/launch/process"
+)
+
+// A platform is an open home with all that serves it.
+type platform struct {
+	store   *sqlite.Store
+	control *control.Control
+	table   *serving.Table
+	server  *rpc.Server
+	stop    context.CancelFunc
+	stopped chan struct{} // the control loop has ended
+}
+
+// openPlatform takes over the home and starts its control loop.
+func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, err error) {
+	p = &platform{stopped: make(chan struct{})}
+	if p.store, err = sqlite.Open(ctx, a.home); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.store.Close())
+		}
+	}()
+	blobs, err := blob.Open(filepath.Join(a.home, "blobs"), blob.Options{})
+	if err != nil {
+		return nil, err
+	}
+	r := a.newRuntime()
+	p.table = serving.NewTable(p.store, opener(blobs, r))
+	p.control, err = control.Open(ctx, control.Options{
+		Home: a.home, Store: p.store, Blobs: blobs, Opener: r, Drivers: a.drivers(r),
+		Launcher: process.Launcher{Args: []string{attemptName}},
+		Logger:   log, Revision: revision,
+		Switch: func(ctx context.Context, change registry.Change) error {
+			if change.Alias != registry.Prod {
+				return nil
+			}
+			return p.table.Follow(ctx, change.Model)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.server = rpc.NewServer(
+		&rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision},
+		rpc.NewControl(p.control), log)
+	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p.stop = stop
+	go func() {
+		defer close(p.stopped)
+		p.control.Run(loop)
+	}()
+	return p, nil
+}
+
+// close drains: requests under way are answered, attempts store checkpoints,
+// until ctx ends.
+func (p *platform) close(ctx context.Context) error {
+	p.server.Shutdown(ctx)
+	p.stop()
+	<-p.stopped
+	err := p.control.Close(ctx)
+	p.table.Close()
+	return errors.Join(err, p.store.Close())
+}
+
+// opener opens registered versions for requests, straight from their blobs.
+func opener(blobs *blob.Store, r session.Opener) serving.OpenFunc {
+	return func(ctx context.Context, v registry.Version) (*serving.Servable, error) {
+		graph, ok := v.Artifact(task.ModelFile)
+		if !ok {
+			return nil, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has no graph")
+		}
+		s, err := r.OpenFile(ctx, blobs.Path(graph.Digest), session.Options{
+			Threads: gort.NumCPU(), NoMemoryPattern: true, NoSpinning: true, Label: v.Ref(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		servable, err := wrap(blobs, v, s)
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		return servable, nil
+	}
+}
+
+// wrap puts the version's task around its graph.
+func wrap(blobs *blob.Store, v registry.Version, s session.Session) (*serving.Servable, error) {
+	if _, ok := v.Artifact(task.ConfigFile); !ok {
+		return serving.NewGraph(v, s), nil
+	}
+	bundle, err := task.OpenBundle(artifacts{blobs, v})
+	if err != nil {
+		return nil, err
+	}
+	if bundle.Config.Task != task.TextClassification {
+		return serving.NewGraph(v, s), nil
+	}
+	classifier, err := task.NewTextClassifier(bundle.Config, bundle.Tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	return serving.NewTextClassifier(v, classifier, s)
+}
+
+// drainTime is how long a server that is asked to stop takes at most.
+const drainTime = 30 * time.Second

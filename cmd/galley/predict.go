@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	controlpb "galley/api/control/v1"
+	inferencepb "galley/api/inference/v2"
+
+	"galley"
+)
+
+// maxPredictTexts is how many texts one command takes.
+const maxPredictTexts = 4096
+
+func (a *app) predictCommand() *cobra.Command {
+	var texts, files []string
+	c := &cobra.Command{
+		Use:   "predict REF --text S",
+		Short: "Ask a model",
+		Long: `Ask a model, by name (what traffic goes to), name@3 or name:alias. --file reads
+one text a line.`,
+		Example: "  galley predict news-topic --text 'Central bank holds rates' --text '央行维持利率不变'\n  galley predict news-topic@2 --file headlines.txt -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ref, err := galley.ParseRef(args[0])
+			if err != nil {
+				return err
+			}
+			for _, path := range files {
+				lines, err := readLines(path)
+				if err != nil {
+					return err
+				}
+				texts = append(texts, lines...)
+			}
+			if len(texts) == 0 {
+				return usagef("predict: give --text or --file")
+			}
+			if len(texts) > maxPredictTexts {
+				return galley.Errorf(galley.InvalidArgument, "text", "%d texts in one command", len(texts)).
+					WithRemedy("send at most %d", maxPredictTexts)
+			}
+			return a.with(cmd.Context(), func(c *client) error {
+				p, err := predict(cmd.Context(), c, ref, texts)
+				if err != nil {
+					return err
+				}
+				a.printPrediction(p, texts)
+				return nil
+			})
+		},
+	}
+	c.Flags().StringArrayVar(&texts, "text", nil, "a text (repeatable)")
+	c.Flags().StringArrayVar(&files, "file", nil, "a file with one text a line (repeatable)")
+	return c
+}
+
+func readLines(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer f.Close()
+	var lines []string
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20+1)
+	for s.Scan() && len(lines) <= maxPredictTexts {
+		if text := strings.TrimSpace(s.Text()); text != "" {
+			lines = append(lines, text)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return nil, fileError(path, err)
+	}
+	return lines, nil
+}
+
+// A prediction is the answer to a request.
+type prediction struct {
+	Model        string   `json:"model"` // name@3
+	PredictionID string   `json:"prediction_id"`
+	Outputs      []output `json:"outputs"`
+}
+
+// An output is the answer for one text.
+type output struct {
+	Label     string             `json:"label"`
+	Score     float32            `json:"score"`
+	Scores    map[string]float32 `json:"scores"`
+	Truncated bool               `json:"truncated"`
+}
+
+// predict asks by the Open Inference Protocol, as any application does.
+func predict(ctx context.Context, c *client, ref galley.Ref, texts []string) (*prediction, error) {
+	version := ref.Alias
+	if ref.Version > 0 {
+		version = fmt.Sprint(ref.Version)
+	}
+	if ref.Digest != "" {
+		return nil, galley.Errorf(galley.InvalidArgument, "ref", "a digest cannot be asked").WithRemedy("write name, name@3 or name:alias")
+	}
+	var raw []byte
+	for i, t := range texts {
+		if !utf8.ValidString(t) {
+			return nil, galley.Errorf(galley.InvalidArgument, fmt.Sprintf("text %d", i+1), "is not valid UTF-8").
+				WithRemedy("convert it to UTF-8")
+		}
+		raw = binary.LittleEndian.AppendUint32(raw, uint32(len(t)))
+		raw = append(raw, t...)
+	}
+	r, err := c.inference.ModelInfer(ctx, &inferencepb.ModelInferRequest{
+		ModelName: ref.Name, ModelVersion: version,
+		Inputs:           []*inferencepb.ModelInferRequest_InferInputTensor{{Name: "text", Datatype: "BYTES", Shape: []int64{int64(len(texts))}}},
+		RawInputContents: [][]byte{raw},
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Which label a column of scores belongs to is the version's to say.
+	v, err := c.control.GetVersion(ctx, &controlpb.VersionRequest{Ref: r.GetModelName() + "@" + r.GetModelVersion()})
+	if err != nil {
+		return nil, err
+	}
+	return readPrediction(r, len(texts), v.GetLabels())
+}
+
+// readPrediction reads the outputs of a text classifier.
+func readPrediction(r *inferencepb.ModelInferResponse, n int, names []string) (*prediction, error) {
+	raw := map[string][]byte{}
+	classes := 0
+	for i, out := range r.GetOutputs() {
+		if i < len(r.GetRawOutputContents()) {
+			raw[out.GetName()] = r.GetRawOutputContents()[i]
+		}
+		if out.GetName() == "scores" && len(out.GetShape()) == 2 {
+			classes = int(out.GetShape()[1])
+		}
+	}
+	if len(raw["score"]) != 4*n || len(raw["scores"]) != 4*n*classes || len(raw["truncated"]) != n || len(names) != classes {
+		return nil, galley.Errorf(galley.FailedPrecondition, r.GetModelName(), "is not a text classifier").
+			WithRemedy("call its own inputs and outputs by gRPC; see `galley models show`")
+	}
+	p := &prediction{Model: r.GetModelName() + "@" + r.GetModelVersion(), PredictionID: r.GetParameters()["prediction_id"].GetStringParam()}
+	labels := raw["label"]
+	for i := range n {
+		if len(labels) < 4 || int(binary.LittleEndian.Uint32(labels)) > len(labels)-4 {
+			return nil, galley.Errorf(galley.Internal, r.GetModelName(), "the answer's labels are cut off")
+		}
+		size := int(binary.LittleEndian.Uint32(labels))
+		o := output{Label: string(labels[4 : 4+size]), Score: float(raw["score"], i), Scores: map[string]float32{}, Truncated: raw["truncated"][i] != 0}
+		labels = labels[4+size:]
+		for j, name := range names {
+			o.Scores[name] = float(raw["scores"], i*classes+j)
+		}
+		p.Outputs = append(p.Outputs, o)
+	}
+	return p, nil
+}
+
+func float(raw []byte, i int) float32 {
+	return math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+}
+
+func (a *app) printPrediction(p *prediction, texts []string) {
+	if a.json {
+		a.printJSON(p)
+		return
+	}
+	fmt.Fprintf(a.out, "%s\n", p.Model)
+	for i, o := range p.Outputs {
+		cut := ""
+		if o.Truncated {
+			cut = "  (cut to the model's length)"
+		}
+		fmt.Fprintf(a.out, "  %-14s %.3f  %s%s\n", o.Label, o.Score, texts[i], cut)
+	}
+}

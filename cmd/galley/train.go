@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	controlpb "galley/api/control/v1"
+
+	"galley"
+	"galley/internal/strictyaml"
+	"galley/trainer"
+)
+
+func (a *app) trainCommand() *cobra.Command {
+	var sets []string
+	var wait, printSpec bool
+	c := &cobra.Command{
+		Use:   "train FILE",
+		Short: "Submit a job file",
+		Long: `Submit a job file, of any kind.
+
+Paths in the file (data.train, from: model.onnx) are read here, relative to the
+file, and sent to the server. With --wait the command follows the job to its
+end; --local implies it.`,
+		Example: "  galley train job.yaml --wait\n  galley train job.yaml --set recipe.epochs=2 --set recipe.seed=7 --local\n  galley train job.yaml --print-spec",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, spec, err := readJobFile(args[0], sets)
+			if err != nil {
+				return err
+			}
+			if printSpec {
+				text, err := spec.YAML()
+				if err == nil {
+					fmt.Fprint(a.out, string(text))
+				}
+				return err
+			}
+			return a.with(cmd.Context(), func(c *client) error {
+				job, err := a.submit(cmd.Context(), c, filepath.Dir(args[0]), file, spec, sets)
+				if err != nil {
+					return err
+				}
+				if wait || a.local {
+					if job, err = a.follow(cmd.Context(), c, job); err != nil {
+						return err
+					}
+				}
+				return a.printResult(job)
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&sets, "set", nil, "override a value of the file: recipe.epochs=3 (repeatable)")
+	f.BoolVar(&wait, "wait", false, "follow the job to its end")
+	f.BoolVar(&printSpec, "print-spec", false, "print the file with each default filled in, and submit nothing")
+	return c
+}
+
+// readJobFile reads and checks a job file before anything is sent.
+func readJobFile(path string, sets []string) ([]byte, trainer.Spec, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, trainer.Spec{}, fileError(path, err)
+	}
+	if info.Size() > strictyaml.MaxBytes {
+		return nil, trainer.Spec{}, galley.Errorf(galley.InvalidArgument, path, "has %d bytes", info.Size()).
+			WithRemedy("a job file has at most %d", strictyaml.MaxBytes)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, trainer.Spec{}, fileError(path, err)
+	}
+	spec, problems := trainer.ParseFile(data, sets)
+	return data, spec, problems.AsError(path)
+}
+
+// submit sends what the file names, then the file.
+func (a *app) submit(ctx context.Context, c *client, dir string, file []byte, spec trainer.Spec, sets []string) (*controlpb.Job, error) {
+	sets = append([]string{}, sets...)
+	if spec.Data.Train != "" {
+		d, err := addData(ctx, c.control, spec.Name, dataFiles{
+			train: within(dir, spec.Data.Train), valid: within(dir, spec.Data.Valid), test: within(dir, spec.Data.Test),
+			format: spec.Data.Format, columns: spec.Data.Columns, unlabelled: spec.Task == "text-mlm", seed: spec.Recipe.Seed,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if !a.json {
+			a.printDataset(d)
+		}
+		sets = append(sets, fmt.Sprintf("data.dataset=%s@%d", d.GetName(), d.GetVersion()))
+		for _, field := range []string{"train", "valid", "test", "format", "columns"} {
+			sets = append(sets, "data."+field+"=")
+		}
+	}
+	if strings.HasSuffix(spec.From, ".onnx") {
+		digest, err := uploadModel(ctx, c.control, modelFiles{graph: within(dir, spec.From)})
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, "from="+digest)
+	}
+	return c.control.SubmitJob(ctx, &controlpb.SubmitJobRequest{JobFile: file, Set: sets})
+}
+
+// within makes a path of a job file relative to the file's folder.
+func within(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// follow shows a job's progress until it is final.
+func (a *app) follow(ctx context.Context, c *client, job *controlpb.Job) (*controlpb.Job, error) {
+	stream, err := c.control.WatchJob(ctx, &controlpb.JobRequest{Job: job.GetJob()})
+	if err != nil {
+		return nil, err
+	}
+	show := newProgress(a.err, job.GetJob())
+	defer show.finish()
+	for {
+		j, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return job, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		job = j
+		show.update(job)
+	}
+}
+
+// printResult prints a submitted job; a failed one fails the command.
+func (a *app) printResult(j *controlpb.Job) error {
+	if a.json {
+		out := map[string]any{"job": j.GetJob(), "phase": j.GetPhase(), "versions": append([]string{}, j.GetVersions()...), "metrics": jobOf(j).Metrics}
+		if e := errorOf(j.GetError()); e != nil {
+			out["error"] = e
+		}
+		a.printJSON(out)
+	} else {
+		a.printJob(j)
+	}
+	if e := errorOf(j.GetError()); e != nil && j.GetPhase() == string(trainer.Failed) {
+		if !a.json {
+			return e
+		}
+		fmt.Fprintf(a.err, "galley: %s\n", e)
+		return errReported
+	}
+	if j.GetPhase() == string(trainer.Cancelled) {
+		return errReported
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+//go:build accuracy
+
+// Package examples_test trains the shipped job files on the shared data and
+// holds them to what their comments promise. It takes an hour on two cores:
+//
+//	make test-accuracy
+package examples_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"galley/dataset"
+	"galley/evals"
+	"galley/internal/ort/orttest"
+	"galley/onnx/session"
+	"galley/task"
+	"galley/trainer"
+	"galley/trainer/engine"
+	"galley/trainer/engine/onnx"
+)
+
+// A source is a dataset that job files name.
+type source struct {
+	train, valid, test string
+	columns            string
+}
+
+func sources(t *testing.T) map[string]source {
+	shared := filepath.Join("..", "..", "shared", "data")
+	if _, err := os.Stat(shared); err != nil {
+		t.Skip("the shared data are not here")
+	}
+	return map[string]source{
+		"ag-news": {
+			train: filepath.Join(shared, "ag_news", "train.csv"), test: filepath.Join(shared, "ag_news", "test.csv"),
+			columns: "text=title+description,label=label",
+		},
+		"thucnews": {
+			train: filepath.Join(shared, "thucnews", "train.csv"), test: filepath.Join(shared, "thucnews", "test.csv"),
+			columns: "text=title,label=label",
+		},
+		"headlines": {
+			train: "headlines/train.csv", valid: "headlines/valid.csv", test: "headlines/test.csv",
+			columns: "text=text,label=label,language=language",
+		},
+	}
+}
+
+// frozen is a dataset as record files.
+type frozen struct {
+	manifest *dataset.Manifest
+	records  map[string]string
+}
+
+func freeze(t *testing.T, name string, s source) frozen {
+	t.Helper()
+	dir := t.TempDir()
+	columns, err := dataset.ParseColumns(s.columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(path string) *dataset.Input {
+		if path == "" {
+			return nil
+		}
+		return &dataset.Input{Name: path, Open: func() (io.ReadCloser, error) { return os.Open(path) }}
+	}
+	f := frozen{records: map[string]string{}}
+	f.manifest, _, err = dataset.Freeze(t.Context(), dataset.FreezeOptions{Name: name, Format: dataset.CSV, Columns: columns, NeedLabel: true, Seed: 1},
+		dataset.Inputs{Train: open(s.train), Valid: open(s.valid), Test: open(s.test)},
+		func(split dataset.Split) (io.Writer, error) {
+			f.records[string(split)] = filepath.Join(dir, string(split))
+			return os.Create(f.records[string(split)])
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// job trains a job file and returns the folder of its bundle and the seconds
+// it took.
+func job(t *testing.T, path string, data frozen, parent string, sets ...string) (engine.Result, float64) {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, problems := trainer.ParseFile(file, sets)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	began := time.Now()
+	result, err := onnx.Driver{Opener: orttest.Opener(t)}.Train(t.Context(), engine.Request{
+		Job: spec.Name, Attempt: 1, Spec: spec, Data: data.manifest, Records: data.records, Parent: parent, WorkDir: t.TempDir(),
+	}, func(e engine.Event) {
+		if e.Kind == engine.Validated || e.Kind == engine.Started || e.Kind == engine.Note {
+			t.Logf("%s %s step %d %v %s (%.0f s)", spec.Name, e.Kind, e.Step, e.Metrics, e.Message, time.Since(began).Seconds())
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result, time.Since(began).Seconds()
+}
+
+// predictor answers with a bundle.
+type predictor struct{ *task.TextPredictor }
+
+func (p predictor) Predict(ctx context.Context, texts []string) ([]evals.Prediction, error) {
+	answers, err := p.TextPredictor.Predict(ctx, texts)
+	out := make([]evals.Prediction, len(answers))
+	for i, a := range answers {
+		out[i] = evals.Prediction{Scores: a.Scores, Truncated: a.Truncated}
+	}
+	return out, err
+}
+
+// evaluate measures a bundle on a split; right tells which rows it got right.
+func evaluate(t *testing.T, result engine.Result, data frozen, split string) (report *evals.Report, right []bool) {
+	t.Helper()
+	bundle, err := task.OpenBundleDir(result.Bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := orttest.Opener(t).OpenFile(t.Context(), bundle.ModelPath(), session.Options{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	classifier, err := task.NewTextClassifier(bundle.Config, bundle.Tokenizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := task.NewTextPredictor(classifier, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := dataset.OpenRecordsFile(data.records[split])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	right = make([]bool, rows.Len())
+	report, err = evals.Run(t.Context(), predictor{p}, evals.Sequence(rows), bundle.Config.Labels, evals.Options{
+		Latency: -1, Observe: func(row, gold, predicted int) { right[row] = gold == predicted },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report, right
+}
+
+// TestTry trains one job file with the sets in GALLEY_SETS (separated by
+// blanks) and prints the accuracy on the split in GALLEY_SPLIT, for finding
+// out what a change is worth.
+func TestTry(t *testing.T) {
+	path := os.Getenv("GALLEY_JOB")
+	if path == "" {
+		t.Skip("GALLEY_JOB names no job file")
+	}
+	name := os.Getenv("GALLEY_DATA")
+	data := freeze(t, name, sources(t)[name])
+	split := os.Getenv("GALLEY_SPLIT")
+	if split == "" {
+		split = "valid"
+	}
+	seeds, _ := strconv.Atoi(os.Getenv("GALLEY_SEEDS"))
+	sum := 0.0
+	for seed := 1; seed <= max(seeds, 1); seed++ {
+		sets := append(strings.Fields(os.Getenv("GALLEY_SETS")), "data.dataset="+name, fmt.Sprintf("recipe.seed=%d", seed))
+		parent := ""
+		if base := os.Getenv("GALLEY_PRETRAIN"); base != "" {
+			result, seconds := job(t, base, data, "", append(strings.Fields(os.Getenv("GALLEY_PRETRAIN_SETS")), "data.dataset="+name)...)
+			t.Logf("pretrained in %.0f s: %v", seconds, result.Metrics)
+			parent = result.Bundle
+		}
+		result, seconds := job(t, path, data, parent, sets...)
+		report, _ := evaluate(t, result, data, split)
+		t.Logf("RESULT %s seed %d %s accuracy %.4f best step %d of %d, %.0f s, truncated %d", name, seed, split, report.Metrics["accuracy"].Value, result.BestStep, result.Steps, seconds, result.Truncated)
+		sum += report.Metrics["accuracy"].Value
+	}
+	t.Logf("MEAN %s %s %.4f", name, split, sum/float64(max(seeds, 1)))
+}
