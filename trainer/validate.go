@@ -189,6 +189,9 @@ func (c *checker) recipe(s Spec) {
 		if r.LabelSmoothing != 0 {
 			c.wrong("recipe.label_smoothing", "leave it out", "goes with classification only")
 		}
+		if r.BranchLoss != 0 {
+			c.wrong("recipe.branch_loss", "leave it out", "goes with classification only")
+		}
 	} else if r.MaskRate != 0 {
 		c.wrong("recipe.mask_rate", "leave it out", "goes with task: text-mlm only")
 	}
