@@ -1,8 +1,6 @@
 package grad
 
-import (
-	"galley/onnx"
-)
+import "galley/onnx"
 
 // SumTo undoes broadcasting: g has the shape of the forward value from, to
 // which the forward value to was broadcast, and is summed to the shape of to.
@@ -80,13 +78,14 @@ func (c *Context) columnSums(g string, shape onnx.Shape, leading int, columns in
 	return c.Op("MatMul", c.onesRow(matrix, shape[:leading]), matrix)
 }
 
-// onesRow returns ones of shape [1, m], where m is the number of rows of
-// matrix, the product of the dimensions rows.
+// onesRow returns ones of shape [1, m], m being the number of rows of matrix
+// and the product of the dimensions rows. Matrices with the same dimensions
+// share it.
 func (c *Context) onesRow(matrix string, rows onnx.Shape) string {
 	t := c.elementType()
 	one := tensorOf(t, "", []float64{1}, 1)
 	key := "ones " + rows.String() + " " + t.String()
-	if rows == nil || hasUnnamed(rows) {
+	if hasUnnamed(rows) {
 		key = "ones for " + matrix
 	}
 	return c.memo(key, func() string {

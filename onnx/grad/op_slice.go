@@ -30,16 +30,16 @@ func concatGrad(c *Context, dy []string) ([]string, error) {
 		lengths[i] = c.Shape(in)[axis].Size
 		fixed = fixed && lengths[i] >= 0
 	}
-	sizes := ""
+	split := ""
 	if fixed {
-		sizes = c.Ints(lengths...)
+		split = c.Ints(lengths...)
 	} else {
 		for i, in := range c.Node.Inputs {
 			parts[i] = c.dim(in, axis)
 		}
-		sizes = c.OpAttrs("Concat", map[string]onnx.Attr{"axis": int64(0)}, parts...)
+		split = c.OpAttrs("Concat", map[string]onnx.Attr{"axis": int64(0)}, parts...)
 	}
-	return c.Builder.Node("", "Split", map[string]onnx.Attr{"axis": int64(axis)}, len(parts), dy[0], sizes), nil
+	return c.Builder.Node("", "Split", map[string]onnx.Attr{"axis": int64(axis)}, len(parts), dy[0], split), nil
 }
 
 func splitGrad(c *Context, dy []string) ([]string, error) {
