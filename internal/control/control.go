@@ -84,6 +84,7 @@ type Control struct {
 
 	mu       sync.Mutex
 	closing  bool
+	draining chan struct{}       // closed when closing
 	attempts map[string]*attempt // by job
 	busy     map[effectKey]bool  // effects being performed
 }
@@ -94,7 +95,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	c := &Control{
 		home: o.Home, store: o.Store, blobs: o.Blobs, launcher: o.Launcher, drivers: o.Drivers, opener: o.Opener,
 		cpus: o.CPUs, clock: o.Clock, log: o.Logger, switched: o.Switch, revision: o.Revision,
-		wake: make(chan struct{}, 1), attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
+		wake: make(chan struct{}, 1), draining: make(chan struct{}), attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
 	}
 	if c.cpus <= 0 {
 		c.cpus = runtime.NumCPU()
@@ -164,16 +165,25 @@ func (c *Control) pass(ctx context.Context) {
 	}
 }
 
-// Close stops the attempts, which store checkpoints, and waits until they
-// have ended or ctx does; then it kills them. Their jobs go on when the home
-// is opened again.
-func (c *Control) Close(ctx context.Context) error {
+// Drain begins the end: nothing new starts, attempts are asked to store
+// checkpoints and stop, and who follows a job is told to come back later.
+func (c *Control) Drain() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
 	c.closing = true
+	close(c.draining)
 	for _, a := range c.attempts {
 		a.stop()
 	}
-	c.mu.Unlock()
+}
+
+// Close drains and waits until the attempts have ended or ctx has; then it
+// kills them. Their jobs go on when the home is opened again.
+func (c *Control) Close(ctx context.Context) error {
+	c.Drain()
 	done := make(chan struct{})
 	go func() {
 		c.running.Wait()
@@ -189,17 +199,6 @@ func (c *Control) Close(ctx context.Context) error {
 		return fileError(c.temp(), err)
 	}
 	return nil
-}
-
-// begin counts a goroutine in, unless the control is closing.
-func (c *Control) begin() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		return false
-	}
-	c.running.Add(1)
-	return true
 }
 
 func (c *Control) isClosing() bool {

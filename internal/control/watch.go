@@ -83,7 +83,7 @@ func (c *Control) Watch(ctx context.Context, id string, send func(trainer.Job) e
 		case <-signal:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.life.Done():
+		case <-c.draining:
 			return galley.Errorf(galley.Unavailable, id, "the server is going away").WithRemedy("the job goes on when it is back")
 		}
 	}
@@ -125,7 +125,7 @@ func (c *Control) Logs(ctx context.Context, id string, after int64, follow bool,
 		case <-signal:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.life.Done():
+		case <-c.draining:
 			return galley.Errorf(galley.Unavailable, id, "the server is going away").WithRemedy("the job goes on when it is back")
 		}
 	}
