@@ -47,6 +47,7 @@ func sources(t *testing.T) map[string]source {
 			train: filepath.Join(shared, "thucnews", "train.csv"), test: filepath.Join(shared, "thucnews", "test.csv"),
 			columns: "text=title,label=label",
 		},
+		"cv": {train: "/work/tmp/cv/train.csv", valid: "/work/tmp/cv/valid.csv", columns: "text=text,label=label,language=language"},
 		"headlines": {
 			train: "headlines/train.csv", valid: "headlines/valid.csv", test: "headlines/test.csv",
 			columns: "text=text,label=label,language=language",

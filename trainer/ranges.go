@@ -40,7 +40,7 @@ func (c *checker) ranges(s Spec) {
 	}
 	if s.From == "" {
 		wholes = append(wholes,
-			whole{"model.layers", m.Layers, 1, 64},
+			whole{"model.layers", m.Layers, 0, 64},
 			whole{"model.hidden", m.Hidden, 8, 4096},
 			whole{"model.heads", m.Heads, 1, 128},
 			whole{"model.feed_forward", m.FeedForward, 8, 16384},

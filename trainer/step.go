@@ -109,7 +109,8 @@ func Step(j Job, e Event) (Job, []Effect, error) {
 		if j.Phase != Running {
 			return j, nil, nil
 		}
-		j.Phase, j.Updated = Succeeded, e.At
+		// Who asked for a cancellation was too late: the model was trained.
+		j.Phase, j.Updated, j.Cancelling = Succeeded, e.At, false
 		j.Versions = []string{e.Ref}
 		j.Progress.Step = j.Progress.Steps
 		return j, []Effect{CleanUp{}}, nil

@@ -197,9 +197,13 @@ func (g *graph) classifierHead(a TextEncoder, pooled string, width int, w *Weigh
 	if a.NGrams.Orders == 0 {
 		return logits
 	}
-	weight := g.normal("head.ngrams", tableHeadDeviation, a.NGrams.Width, classes)
 	// Named, so that training can give each branch a loss of its own.
 	logits = g.named(logits, EncoderLogits)
-	beside := g.named(g.b.Op("MatMul", g.dropout(a.NGrams.bag(g, w), a.Dropout), weight), NGramLogits)
-	return g.b.Op("Add", logits, beside)
+	return g.b.Op("Add", logits, g.named(g.ngramLogits(a, w, classes), NGramLogits))
+}
+
+// ngramLogits is what the n-grams alone say.
+func (g *graph) ngramLogits(a TextEncoder, w *Weighing, classes int) string {
+	weight := g.normal("head.ngrams", tableHeadDeviation, a.NGrams.Width, classes)
+	return g.b.Op("MatMul", g.dropout(a.NGrams.bag(g, w), a.Dropout), weight)
 }

@@ -52,7 +52,7 @@ func (a TextEncoder) Validate() error {
 		field        string
 		v, low, high int
 	}{
-		{"layers", a.Layers, 1, 96},
+		{"layers", a.Layers, 0, 96},
 		{"hidden", a.Hidden, 8, 8192},
 		{"heads", a.Heads, 1, 128},
 		{"feed_forward", a.FeedForward, 8, 65536},
@@ -86,6 +86,15 @@ func (a TextEncoder) Classifier(classes int, w *Weighing, seed uint64) (*onnx.Mo
 			WithRemedy("train on data with at least two labels")
 	}
 	g := a.begin(seed)
+	if a.Layers == 0 {
+		if a.NGrams.Orders == 0 {
+			return nil, galley.Errorf(galley.InvalidArgument, "model.layers", "0 layers and no n-grams leave nothing to learn").
+				WithRemedy("give layers, or ngrams.orders")
+		}
+		logits := g.b.Op("Add", g.ngramLogits(a, w, classes), g.zeros("head.bias", classes))
+		g.output(logits, Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(classes)}})
+		return g.model("text-encoder"), nil
+	}
 	state := a.encode(g)
 	pooled := g.b.OpAttrs("Concat", map[string]onnx.Attr{"axis": int64(1)}, g.maskedMean(state), g.maskedMax(state))
 	logits := g.classifierHead(a, pooled, 2*a.Hidden, w, classes)

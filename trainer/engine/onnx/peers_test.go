@@ -208,7 +208,7 @@ func TestPeerWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err = objective.Classification(m); err != nil {
+	if m, err = objective.Classification(m, 0); err != nil {
 		t.Fatal(err)
 	}
 	l, err := newLearner(t.Context(), orttest.Opener(t), m, d.Recipe, lookedUp(m), d.Threads)

@@ -87,8 +87,9 @@ class Classifier(nn.Module):
         for block in self.blocks:
             x = block(x, bias)
         x = self.last(x)
-        pooled = (x * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-        return self.head(self.dropout(pooled))
+        mean = (x * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        most = (x + (mask[:, :, None] - 1) * 1e4).amax(1)
+        return self.head(self.dropout(torch.cat((mean, most), 1)))
 
 
 def factor(step):
