@@ -76,11 +76,12 @@ func (c *Control) start(ctx context.Context, id string, number int) error {
 		defer c.running.Done()
 		defer a.cancel()
 		e, ch := c.run(j, a)
-		// Room for the job's next attempt before anyone can place it.
-		c.mu.Lock()
-		delete(c.attempts, id)
-		c.mu.Unlock()
 		c.insist(id, e, ch)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.attempts[id] == a { // not the next one already
+			delete(c.attempts, id)
+		}
 	}()
 	return nil
 }
@@ -88,6 +89,9 @@ func (c *Control) start(ctx context.Context, id string, number int) error {
 // run takes an attempt from launch to its staged model, and returns what to
 // tell the job.
 func (c *Control) run(j trainer.Job, a *attempt) (trainer.Event, change) {
+	if j.Cancelling {
+		return c.crashed(a, galley.Errorf(galley.Canceled, "attempt", "was cancelled before it began")), change{}
+	}
 	r, err := c.request(a.ctx, j)
 	if err != nil {
 		return c.ended(a, err), change{}

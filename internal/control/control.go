@@ -42,6 +42,9 @@ const (
 	tempFolder = "tmp"  // emptied at the start
 )
 
+// maxEvaluations is how many evaluations run at once; others wait.
+const maxEvaluations = 2
+
 // Options make a Control. All but CPUs, Clock, Logger and Switch must be set.
 type Options struct {
 	Home     string
@@ -74,8 +77,9 @@ type Control struct {
 	switched func(context.Context, registry.Change) error
 	revision string
 
-	changes hub
-	wake    chan struct{} // something is to be scheduled or performed
+	changes    hub
+	evaluating chan struct{} // one for each evaluation under way
+	wake       chan struct{} // something is to be scheduled or performed
 
 	life    context.Context // of attempts and effects
 	end     context.CancelFunc
@@ -95,7 +99,8 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	c := &Control{
 		home: o.Home, store: o.Store, blobs: o.Blobs, launcher: o.Launcher, drivers: o.Drivers, opener: o.Opener,
 		cpus: o.CPUs, clock: o.Clock, log: o.Logger, switched: o.Switch, revision: o.Revision,
-		wake: make(chan struct{}, 1), draining: make(chan struct{}), attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
+		wake: make(chan struct{}, 1), draining: make(chan struct{}), evaluating: make(chan struct{}, maxEvaluations),
+		attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
 	}
 	if c.cpus <= 0 {
 		c.cpus = runtime.NumCPU()

@@ -160,12 +160,16 @@ type world struct {
 }
 
 func open(home string, opener session.Opener, cpus int) (*world, error) {
+	return openWith(home, opener, cpus, blob.Options{})
+}
+
+func openWith(home string, opener session.Opener, cpus int, o blob.Options) (*world, error) {
 	ctx := context.Background()
 	s, err := sqlite.Open(ctx, home)
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := blob.Open(filepath.Join(home, "blobs"), blob.Options{})
+	blobs, err := blob.Open(filepath.Join(home, "blobs"), o)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

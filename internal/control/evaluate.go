@@ -79,6 +79,12 @@ func (c *Control) Evaluate(ctx context.Context, by galley.Actor, e Evaluation, f
 	if err := files.finish(); err != nil {
 		return nil, registry.ReportRef{}, err
 	}
+	select {
+	case c.evaluating <- struct{}{}:
+		defer func() { <-c.evaluating }()
+	case <-ctx.Done():
+		return nil, registry.ReportRef{}, ctx.Err()
+	}
 	report, v, err := c.evaluate(ctx, e, files)
 	if err != nil {
 		return nil, registry.ReportRef{}, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"galley"
@@ -156,8 +155,8 @@ func (c *Control) publish(ctx context.Context, o order) error {
 	if err != nil {
 		return err
 	}
-	// A version that was there before may have been passed by newer ones.
-	if created || !slices.Contains(m.AliasesOf(v.Number), Candidate) && v.Number == m.Newest() {
+	// Another job may have published a newer version meanwhile.
+	if candidate, _ := m.Alias(Candidate); candidate.Target < v.Number {
 		moved, err := c.store.Promote(ctx, registry.Request{
 			Model: v.Name, Alias: Candidate, Target: v.Number, Expect: registry.AnyGeneration,
 			By: galley.System, At: c.now(), Reason: "published by job " + o.Job,

@@ -1,0 +1,105 @@
+package control
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"galley"
+	"galley/internal/blob"
+	"galley/trainer"
+)
+
+// Without room for its model a job fails and says so; with room it goes on
+// from its last checkpoint, and nothing is trained twice.
+func TestNoRoom(t *testing.T) {
+	home := t.TempDir()
+	w, err := openWith(home, noOpener{}, 1, blob.Options{MaxSize: 400})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.stop)
+	w.add(t, "news", map[string]string{"train": "text,label\na,x\nb,y\n"})
+	j := w.wait(t, w.submit(t, jobFile("a", "text-mlm", "recipe: {epochs: 1, checkpoint_every: 20}\n")).ID)
+	if j.Phase != trainer.Failed || j.Error.Code != galley.ResourceExhausted || j.Progress.Checkpoint != 20 {
+		t.Fatalf("%+v %v", j, j.Error)
+	}
+	w.stop()
+	if w, err = open(home, noOpener{}, 1); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.stop)
+	if _, err := w.Resume(t.Context(), "ann", j.ID); err != nil {
+		t.Fatal(err)
+	}
+	if j = w.wait(t, j.ID); j.Phase != trainer.Succeeded || j.Attempts[1].From != 20 {
+		t.Errorf("%+v", j)
+	}
+}
+
+func TestFileErrors(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code galley.Code
+		text string
+	}{
+		{syscall.ENOSPC, galley.ResourceExhausted, "home: the disk is full: no space left on device — free some space and try again; what was stored is whole"},
+		{syscall.EROFS, galley.PermissionDenied, "home: galley may not write there: read-only file system — make the home writable for this user, or set GALLEY_HOME to one that is"},
+		{fs.ErrPermission, galley.PermissionDenied, "galley may not write there"},
+		{syscall.EIO, galley.Unavailable, "input/output error"},
+		{galley.Errorf(galley.NotFound, "x", "is gone"), galley.NotFound, "x: is gone"},
+	} {
+		err := fileError("home", fmt.Errorf("%w", c.err))
+		if galley.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%v", err)
+		}
+	}
+	if fileError("home", nil) != nil {
+		t.Error("nil is no error")
+	}
+}
+
+func TestReadOnlyHome(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere")
+	}
+	home := t.TempDir()
+	if err := os.Chmod(home, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(home, noOpener{}, 1); galley.CodeOf(err) != galley.PermissionDenied {
+		t.Error(err)
+	}
+}
+
+func TestSecondProcess(t *testing.T) {
+	w := newWorld(t, noOpener{}, 1)
+	if _, err := open(w.home, noOpener{}, 1); err == nil || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("%v does not name the process", err)
+	}
+}
+
+// A request that is bounded is refused, and the server stands.
+func TestSpoolBounds(t *testing.T) {
+	w := newWorld(t, noOpener{}, 1)
+	s, err := w.NewSpool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range maxSpoolFiles {
+		if err := s.Write(fmt.Sprint("file", i), "", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Write("more", "", nil); galley.CodeOf(err) != galley.ResourceExhausted {
+		t.Error(err)
+	}
+	s.size = maxSpool
+	if err := s.Write("file0", "", []byte("x")); galley.CodeOf(err) != galley.ResourceExhausted {
+		t.Error(err)
+	}
+}
