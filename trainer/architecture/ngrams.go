@@ -199,7 +199,34 @@ func (g *graph) classifierHead(a TextEncoder, pooled string, width int, w *Weigh
 	}
 	// Named, so that training can give each branch a loss of its own.
 	logits = g.named(logits, EncoderLogits)
-	return g.b.Op("Add", logits, g.named(g.ngramLogits(a, w, classes), NGramLogits))
+	beside := g.named(g.ngramLogits(a, w, classes), NGramLogits)
+	scaled := func(branch, factor string) string {
+		return g.b.Op("Mul", branch, g.b.Weight(onnx.NewFloat(factor, []float32{1})))
+	}
+	return g.b.Op("Add", scaled(logits, encoderBlend), scaled(beside, ngramBlend))
+}
+
+// Names of the factors on the two branches. They are not trained with the
+// weights but set by SetBlend afterwards.
+const (
+	encoderBlend = "blend.encoder"
+	ngramBlend   = "blend.ngrams"
+)
+
+// HasBranches reports whether the logits of m are a sum of an encoder's and
+// of n-grams'.
+func HasBranches(m *onnx.Model) bool { return m.Graph.Initializer(ngramBlend) != nil }
+
+// SetBlend sets how much the two branches of m count.
+func SetBlend(m *onnx.Model, encoder, ngrams float32) {
+	for i, t := range m.Graph.Initializers {
+		switch t.Name {
+		case encoderBlend:
+			m.Graph.Initializers[i] = onnx.NewFloat(t.Name, []float32{encoder})
+		case ngramBlend:
+			m.Graph.Initializers[i] = onnx.NewFloat(t.Name, []float32{ngrams})
+		}
+	}
 }
 
 // ngramLogits is what the n-grams alone say.

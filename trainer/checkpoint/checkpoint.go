@@ -42,6 +42,7 @@ type State struct {
 	Best      float64            `json:"best"`              // best validation score so far
 	BestStep  int                `json:"best_step"`         // step of it, 0 if none yet
 	Metrics   map[string]float64 `json:"metrics,omitempty"` // of the best step
+	Beside    map[string]float64 `json:"beside,omitempty"`  // what belongs to the best step's weights
 	Stale     int                `json:"stale"`             // validations since the best
 	Stopped   bool               `json:"stopped"`           // early stopping has ended training
 	Truncated int                `json:"truncated"`         // texts cut in the first epoch

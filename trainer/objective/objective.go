@@ -43,9 +43,7 @@ func Classification(m *onnx.Model, branchLoss float64) (*onnx.Model, error) {
 		return b.Op("Neg", b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, b.Op("Mul", targets, logp)))
 	}
 	total := loss(logits.Name)
-	producers := m.Graph.Producers()
-	_, hasBranches := producers[architecture.NGramLogits]
-	if hasBranches && branchLoss > 0 {
+	if architecture.HasBranches(m) && branchLoss > 0 {
 		total = b.Op("Mul", total, b.Float(float32(1-branchLoss)))
 		for _, branch := range []string{architecture.EncoderLogits, architecture.NGramLogits} {
 			alone := loss(b.Op("Mul", branch, b.Float(2)))

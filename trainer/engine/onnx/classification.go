@@ -26,6 +26,7 @@ type classification struct {
 	index     map[string]int
 	classes   objective.Classes
 	recipe    trainer.Recipe
+	blend     blend // of the last validation, or of the best once settled
 }
 
 func newClassification(m *graph.Model, in task.Inputs, tokenizer *text.Tokenizer, length int, data *dataset.Manifest, r trainer.Recipe) (*classification, error) {
@@ -35,7 +36,7 @@ func newClassification(m *graph.Model, in task.Inputs, tokenizer *text.Tokenizer
 	}
 	c := &classification{
 		model: m, in: in, tokenizer: tokenizer, length: length,
-		labels: data.Labels, index: map[string]int{}, classes: classes, recipe: r,
+		labels: data.Labels, index: map[string]int{}, classes: classes, recipe: r, blend: evenBlend,
 	}
 	for i, label := range data.Labels {
 		c.index[label] = i
@@ -44,11 +45,32 @@ func newClassification(m *graph.Model, in task.Inputs, tokenizer *text.Tokenizer
 }
 
 func (c *classification) models() (training, validation *graph.Model, err error) {
+	validation = c.model.Clone()
+	if names := c.branches(); len(names) > 1 {
+		shape := validation.Graph.Outputs[0].Shape
+		validation.Graph.Outputs = nil
+		for _, name := range names {
+			validation.Graph.Outputs = append(validation.Graph.Outputs, graph.Value{Name: name, Type: graph.Float, Shape: shape})
+		}
+	}
 	training, err = objective.Classification(c.model, c.recipe.BranchLoss)
-	return training, c.model, err
+	return training, validation, err
 }
 
-func (c *classification) bundle() (*graph.Model, error) { return c.model.Clone(), nil }
+func (c *classification) bundle() (*graph.Model, error) {
+	m := c.model.Clone()
+	architecture.SetBlend(m, float32(c.blend.Encoder), float32(c.blend.NGrams))
+	return m, nil
+}
+
+// remember and recall keep what the best step had beside its weights.
+func (c *classification) remember() map[string]float64 {
+	return map[string]float64{"blend.encoder": c.blend.Encoder, "blend.ngrams": c.blend.NGrams}
+}
+
+func (c *classification) recall(best map[string]float64) {
+	c.blend = blend{best["blend.encoder"], best["blend.ngrams"]}
+}
 
 func (c *classification) encode(row dataset.Row) (example, int, error) {
 	label, ok := c.index[row.Label]
@@ -86,10 +108,20 @@ func (c *classification) feeds(batches [][]example, draw draws) ([]feed, error) 
 	return feeds, nil
 }
 
-// validate scores by accuracy; the loss settles ties.
+// branches are the outputs whose blend is the model's logits: one, if the
+// model has no branches.
+func (c *classification) branches() []string {
+	if architecture.HasBranches(c.model) {
+		return []string{architecture.EncoderLogits, architecture.NGramLogits}
+	}
+	return []string{architecture.Logits}
+}
+
+// validate blends the branches and scores by accuracy; the loss settles ties.
 func (c *classification) validate(ctx context.Context, e *evaluator, batches func(yield func([]example, error) bool)) (map[string]float64, float64, error) {
-	result := evals.NewClassification(c.labels)
-	scores := make([]float32, len(c.labels))
+	names := c.branches()
+	outputs := make([][]float32, len(names))
+	var rows []example
 	for batch, err := range batches {
 		if err != nil {
 			return nil, 0, err
@@ -98,16 +130,38 @@ func (c *classification) validate(ctx context.Context, e *evaluator, batches fun
 		if err != nil {
 			return nil, 0, err
 		}
-		out, err := e.run(ctx, f, architecture.Logits)
-		if err != nil {
+		if err := e.run(ctx, f); err != nil {
 			return nil, 0, err
 		}
-		logits := session.Data[float32](out)
-		for i, x := range batch {
-			softmax(scores, logits[i*len(scores):(i+1)*len(scores)])
-			if err := result.Add(x.label, scores, x.language, len(x.ids)); err != nil {
+		for i, name := range names {
+			logits, err := e.output(name)
+			if err != nil {
 				return nil, 0, err
 			}
+			outputs[i] = append(outputs[i], logits...)
+		}
+		for _, x := range batch {
+			rows = append(rows, example{label: x.label, language: x.language})
+		}
+	}
+	c.blend = evenBlend
+	logits := outputs[0]
+	if len(outputs) == 2 {
+		labels := make([]int, len(rows))
+		for i, x := range rows {
+			labels[i] = x.label
+		}
+		c.blend = fitBlend(outputs[0], outputs[1], labels)
+		for i, x := range outputs[1] {
+			logits[i] = float32(c.blend.Encoder)*logits[i] + float32(c.blend.NGrams)*x
+		}
+	}
+	result := evals.NewClassification(c.labels)
+	scores := make([]float32, len(c.labels))
+	for i, x := range rows {
+		softmax(scores, logits[i*len(scores):(i+1)*len(scores)])
+		if err := result.Add(x.label, scores, x.language, 0); err != nil {
+			return nil, 0, err
 		}
 	}
 	metrics := result.Values()

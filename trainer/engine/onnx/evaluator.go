@@ -68,19 +68,22 @@ func (e *evaluator) bind(p *parameters) (err error) {
 	return nil
 }
 
-// run returns the named output for a batch, valid until the next run.
-func (e *evaluator) run(ctx context.Context, f feed, output string) (*session.Tensor, error) {
+// run computes the outputs of a batch.
+func (e *evaluator) run(ctx context.Context, f feed) error {
 	for _, v := range e.session.Inputs() {
 		if t, ok := f.inputs[v.Name]; ok {
 			if err := e.binding.Input(v.Name, t); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	if err := e.binding.Run(ctx); err != nil {
-		return nil, err
-	}
-	return e.binding.Fetch(output)
+	return e.binding.Run(ctx)
+}
+
+// output returns what the last run computed, valid until the next.
+func (e *evaluator) output(name string) ([]float32, error) {
+	t, err := e.binding.Fetch(name)
+	return session.Data[float32](t), err
 }
 
 func (e *evaluator) close() {

@@ -44,6 +44,9 @@ func (m *maskedLM) bundle() (*graph.Model, error) {
 	return g, remember(g, m.encoder)
 }
 
+func (m *maskedLM) remember() map[string]float64 { return nil }
+func (m *maskedLM) recall(map[string]float64)    {}
+
 func (m *maskedLM) encode(row dataset.Row) (example, int, error) {
 	ids, info := m.tokenizer.Encode(nil, row.Text, m.encoder.MaxLength)
 	return example{ids: ids, language: row.Language, truncated: info.Truncated}, len(ids), nil
@@ -137,11 +140,13 @@ func (m *maskedLM) validate(ctx context.Context, e *evaluator, batches func(yiel
 		if err := feedTargets(&f, targets, len(targets)); err != nil {
 			return nil, 0, err
 		}
-		out, err := e.run(ctx, f, architecture.TokenLogits)
+		if err := e.run(ctx, f); err != nil {
+			return nil, 0, err
+		}
+		logits, err := e.output(architecture.TokenLogits)
 		if err != nil {
 			return nil, 0, err
 		}
-		logits := session.Data[float32](out)
 		width := m.encoder.Vocabulary
 		for i, target := range targets {
 			nll, hit := guess(logits[i*width:(i+1)*width], int(target))

@@ -24,6 +24,10 @@ type problem interface {
 	// validate runs the validation graph over batches of the split and
 	// returns metrics and a score: higher is better.
 	validate(ctx context.Context, e *evaluator, batches func(yield func([]example, error) bool)) (metrics map[string]float64, score float64, err error)
+	// remember returns what the last validation set beside the weights, and
+	// recall sets it again, for the bundle.
+	remember() map[string]float64
+	recall(best map[string]float64)
 	// bundle is the graph to publish, before the weights are put in.
 	bundle() (*graph.Model, error)
 }

@@ -226,7 +226,7 @@ func (t *trial) validate(ctx context.Context) error {
 		return nil
 	}
 	t.state.Best, t.state.BestStep, t.state.Stale = score, t.state.Step, 0
-	t.state.Metrics = metrics
+	t.state.Metrics, t.state.Beside = metrics, t.problem.remember()
 	return checkpoint.Write(t.checkpoints(), bestName(t.state.Step), t.state, t.learner.params.best()...)
 }
 
@@ -307,6 +307,7 @@ func (t *trial) publish(ctx context.Context) (engine.Result, error) {
 	result := engine.Result{Steps: t.state.Step, BestStep: t.state.Step, Metrics: t.state.Metrics, Truncated: t.truncated}
 	if t.state.BestStep > 0 {
 		result.BestStep = t.state.BestStep
+		t.problem.recall(t.state.Beside)
 		if _, err := checkpoint.Read(t.checkpoints(), bestName(t.state.BestStep), t.learner.params.best()...); err != nil {
 			return result, err
 		}
