@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -29,24 +30,33 @@ func server(home string) int {
 	return 0
 }
 
-// startServer starts a server on a home and waits until it runs.
+// startServer starts a server on a home and waits until it runs. A child that
+// the last server was just forking may hold the home's lock for a moment after
+// that one's death.
 func startServer(t *testing.T, home string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "server", home)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	var said bytes.Buffer
+	for range 20 {
+		cmd := exec.Command(os.Args[0], "server", home)
+		said.Reset()
+		cmd.Stderr = &said
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var word string
+		if _, err := fmt.Fscan(out, &word); err == nil {
+			t.Cleanup(func() { _ = cmd.Process.Kill() })
+			return cmd
+		}
+		_ = cmd.Wait()
+		time.Sleep(50 * time.Millisecond)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	var word string
-	if _, err := fmt.Fscan(out, &word); err != nil {
-		t.Fatal(err)
-	}
-	return cmd
+	t.Fatalf("no server: %s", said.String())
+	return nil
 }
 
 // A server killed at random moments loses no job and changes no model.
