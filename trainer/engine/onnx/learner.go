@@ -23,7 +23,6 @@ type learner struct {
 	session session.Session
 	binding session.Binding
 	loss    *session.Tensor
-	bound   map[string]*session.Tensor // inputs bound at present
 	rows    []table
 	masks   []grad.Mask
 	buffers map[string][]float32 // of the masks
@@ -79,7 +78,7 @@ func newLearner(ctx context.Context, opener session.Opener, m *graph.Model, r tr
 	}
 	l := &learner{
 		params: params, session: s, masks: masks, threads: threads, optim: r.Optimizer,
-		bound: map[string]*session.Tensor{}, buffers: map[string][]float32{},
+		buffers: map[string][]float32{},
 	}
 	if err := l.bind(training); err != nil {
 		l.close()
