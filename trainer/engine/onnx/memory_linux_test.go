@@ -1,0 +1,160 @@
+package onnx
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"galley/dataset"
+	"galley/internal/ort/orttest"
+	"galley/trainer"
+	"galley/trainer/engine"
+)
+
+// requestFile tells a child process the attempt to run.
+const requestFile = "GALLEY_ATTEMPT"
+
+// TestMemoryDoesNotGrowWithRows runs an attempt of the same steps in a child
+// process of its own on ten times the rows, tokenizer and n-gram weights
+// learnt from all of them: at most a tenth more memory at the peak.
+func TestMemoryDoesNotGrowWithRows(t *testing.T) {
+	if path := os.Getenv(requestFile); path != "" {
+		runAttempt(t, path)
+		return
+	}
+	if testing.Short() {
+		t.Skip("trains in two processes")
+	}
+	orttest.Opener(t) // obtained here, where a skip is seen
+	few, many := peakOfAttempt(t, 2_000), peakOfAttempt(t, 20_000)
+	t.Logf("peak memory: %d MiB for 2,000 rows, %d MiB for 20,000", few>>20, many>>20)
+	if float64(many) > 1.1*float64(few) {
+		t.Errorf("ten times the rows need %.2f times the memory", float64(many)/float64(few))
+	}
+}
+
+// peakOfAttempt returns the most memory, in bytes, of an attempt on so many
+// training rows.
+func peakOfAttempt(t *testing.T, rows int) int64 {
+	t.Helper()
+	dir := t.TempDir()
+	request, err := json.Marshal(manyRows(t, dir, rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "request.json")
+	if err := os.WriteFile(path, request, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^TestMemoryDoesNotGrowWithRows$")
+	cmd.Env = append(os.Environ(), requestFile+"="+path)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	peak, _, _ := strings.Cut(string(out), "\n")
+	n, err := strconv.ParseInt(peak, 10, 64)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return n
+}
+
+// runAttempt is the child: it prints the most memory it had.
+func runAttempt(t *testing.T, path string) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r engine.Request
+	if err := json.Unmarshal(data, &r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Driver{Opener: orttest.Opener(t)}).Train(t.Context(), r, func(engine.Event) {}); err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	kb, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(kb << 10)
+}
+
+// manyRows makes a dataset of texts whose words are as frequent as in real
+// ones, and a small job on it.
+func manyRows(t *testing.T, dir string, rows int) engine.Request {
+	t.Helper()
+	r := rand.New(rand.NewPCG(4, 4))
+	zipf := rand.NewZipf(r, 1.2, 3, 50_000)
+	input := func(name string, rows int) *dataset.Input {
+		var b bytes.Buffer
+		w := csv.NewWriter(&b)
+		w.Write([]string{"text", "label"})
+		for range rows {
+			label := r.IntN(4)
+			words := make([]string, 6+r.IntN(10))
+			for i := range words {
+				words[i] = "w" + strconv.FormatUint(zipf.Uint64()*4+uint64(label), 36)
+			}
+			w.Write([]string{strings.Join(words, " "), strconv.Itoa(label)})
+		}
+		w.Flush()
+		return &dataset.Input{Name: name + ".csv", Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }}
+	}
+	columns, err := dataset.ParseColumns("text=text,label=label")
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := map[string]string{}
+	var files []*os.File
+	manifest, _, err := dataset.Freeze(t.Context(), dataset.FreezeOptions{
+		Name: "rows", Format: dataset.CSV, Columns: columns, NeedLabel: true,
+	}, dataset.Inputs{Train: input("train", rows), Valid: input("valid", 200)}, func(s dataset.Split) (io.Writer, error) {
+		path := filepath.Join(dir, string(s))
+		f, err := os.Create(path)
+		records[string(s)] = path
+		files = append(files, f)
+		return f, err
+	})
+	for _, f := range files {
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, problems := trainer.ParseFile([]byte(`
+apiVersion: galley/v1
+kind: Train
+name: rows
+task: text-classification
+data: {dataset: rows}
+model: {layers: 1, hidden: 64, heads: 2, feed_forward: 128, max_length: 32, vocabulary: 4000}
+recipe: {epochs: 100, max_steps: 20, batch_size: 32, checkpoint_every: 10}
+`), nil)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return engine.Request{Job: "rows", Attempt: 1, Spec: spec, Data: manifest, Records: records, WorkDir: work}
+}
