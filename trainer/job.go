@@ -35,6 +35,7 @@ type Job struct {
 	Phase      Phase              `json:"phase"`
 	Attempts   []Attempt          `json:"attempts"`
 	Cancelling bool               `json:"cancelling,omitempty"`
+	Resumed    int                `json:"resumed,omitempty"` // attempts there were when someone last resumed it
 	Progress   Progress           `json:"progress"`
 	Metrics    map[string]float64 `json:"metrics,omitempty"` // latest on the validation split
 	Versions   []string           `json:"versions,omitempty"`
@@ -46,13 +47,14 @@ type Job struct {
 
 // An Attempt is one run of a job in a process of its own.
 type Attempt struct {
-	Number  int           `json:"number"` // from 1
-	Started time.Time     `json:"started"`
-	Ended   *time.Time    `json:"ended,omitempty"`
-	From    int           `json:"from"` // the step it began at
-	Step    int           `json:"step"` // the last step it reported
-	Outcome string        `json:"outcome,omitempty"`
-	Error   *galley.Error `json:"error,omitempty"`
+	Number     int           `json:"number"` // from 1
+	Started    time.Time     `json:"started"`
+	Ended      *time.Time    `json:"ended,omitempty"`
+	From       int           `json:"from"`                 // the step it began at
+	Step       int           `json:"step"`                 // the last step it reported
+	Checkpoint int           `json:"checkpoint,omitempty"` // the last that it stored
+	Outcome    string        `json:"outcome,omitempty"`
+	Error      *galley.Error `json:"error,omitempty"`
 }
 
 // Progress is how far the present attempt has come.
@@ -66,7 +68,8 @@ type Progress struct {
 }
 
 // MaxCrashes is how many attempts in a row may die without having stored a
-// checkpoint before the job fails.
+// checkpoint beyond where they began before the job fails. Resuming the job
+// begins the count anew.
 const MaxCrashes = 3
 
 // Attempt returns the number of the present or last attempt, 0 before the

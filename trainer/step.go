@@ -103,14 +103,15 @@ func Step(j Job, e Event) (Job, []Effect, error) {
 			return j, nil, nil
 		}
 		j.end(e.At, "finished", nil)
+		// Who asked for a cancellation was too late: the model is trained.
+		j.Cancelling = false
 		j.Metrics = maps.Clone(e.Metrics)
 		return j, []Effect{PublishModel{e.Attempt}}, nil
 	case Published:
-		if j.Phase != Running {
+		if !j.publishing() {
 			return j, nil, nil
 		}
-		// Who asked for a cancellation was too late: the model was trained.
-		j.Phase, j.Updated, j.Cancelling = Succeeded, e.At, false
+		j.Phase, j.Updated = Succeeded, e.At
 		j.Versions = []string{e.Ref}
 		j.Progress.Step = j.Progress.Steps
 		return j, []Effect{CleanUp{}}, nil
@@ -156,7 +157,7 @@ func report(j Job, e Reported) Job {
 		a.From = e.Progress.Step
 	}
 	if e.Checkpoint > 0 {
-		j.Progress.Checkpoint = e.Checkpoint
+		j.Progress.Checkpoint, a.Checkpoint = e.Checkpoint, e.Checkpoint
 	}
 	if e.Metrics != nil {
 		j.Metrics = maps.Clone(e.Metrics)
@@ -201,6 +202,7 @@ func resume(j Job, e ResumeAsked) (Job, []Effect, error) {
 		return j, nil, galley.Errorf(galley.FailedPrecondition, j.ID, "is %s and has nothing to resume", j.state())
 	}
 	j.Phase, j.Error, j.Updated, j.Cancelling = Queued, nil, e.At, false
+	j.Resumed = len(j.Attempts)
 	return j, nil, nil
 }
 
@@ -209,19 +211,30 @@ func (j Job) present(n int) bool {
 	return j.Phase == Running && n > 0 && n == len(j.Attempts) && j.Attempts[n-1].Ended == nil
 }
 
+// publishing reports whether an attempt has finished, and its model is on the
+// way into the registry.
+func (j Job) publishing() bool {
+	n := len(j.Attempts)
+	return j.Phase == Running && n > 0 && j.Attempts[n-1].Outcome == "finished"
+}
+
 // state is the phase as a message says it.
 func (j Job) state() string {
-	if j.Phase == Running && !j.present(len(j.Attempts)) {
+	if j.publishing() {
 		return "being published"
 	}
 	return string(j.Phase)
 }
 
-// barren counts the last attempts that crashed without getting beyond where
-// they began.
+// barren counts the last attempts since someone resumed the job that crashed
+// without a checkpoint beyond where they began: the next attempt begins there
+// again. Steps that no checkpoint holds are no progress.
 func (j Job) barren() int {
 	n := 0
-	for i := len(j.Attempts) - 1; i >= 0 && j.Attempts[i].Outcome == "crashed" && j.Attempts[i].Step <= j.Attempts[i].From; i-- {
+	for i := len(j.Attempts) - 1; i >= j.Resumed; i-- {
+		if a := j.Attempts[i]; a.Outcome != "crashed" || a.Checkpoint > a.From {
+			break
+		}
 		n++
 	}
 	return n

@@ -150,20 +150,18 @@ func summary(j Job) string {
 func TestStepInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		j := Job{ID: "job", Phase: Queued}
-		at := epoch
+		at, resumed := epoch, 0
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			at = at.Add(time.Second)
 			attempt := rapid.IntRange(max(0, len(j.Attempts)-1), len(j.Attempts)).Draw(t, "attempt")
 			steps := rapid.IntRange(0, 3).Draw(t, "step")
+			began := rapid.Bool().Draw(t, "began")
 			e := rapid.SampledFrom([]Event{
-				Placed{at}, Reported{At: at, Attempt: attempt, Progress: Progress{Step: steps, Steps: 3}, Checkpoint: steps},
+				Placed{at}, Reported{At: at, Attempt: attempt, Began: began, Progress: Progress{Step: steps, Steps: 3}, Checkpoint: steps},
 				Finished{At: at, Attempt: attempt}, Published{At: at, Ref: "a@1"}, CancelAsked{at}, ResumeAsked{at},
 				Broke{At: at, Attempt: attempt, Err: galley.Errorf(galley.Internal, "", "broke")},
 				Crashed{At: at, Attempt: attempt, Interrupted: steps == 0, Err: galley.Errorf(galley.Internal, "", "crashed")},
 			}).Draw(t, "event")
-			if _, ok := e.(Published); ok && j.present(len(j.Attempts)) {
-				continue // only what has finished is published
-			}
 			before := j
 			attempts := slices.Clone(j.Attempts)
 			next, effects, err := Step(j, e)
@@ -191,8 +189,30 @@ func TestStepInvariants(t *testing.T) {
 			if next.Phase == Failed && next.Error == nil || next.Phase != Failed && next.Error != nil {
 				t.Fatalf("%s with error %v", next.Phase, next.Error)
 			}
-			if next.Cancelling && next.Phase == Queued || next.Phase == Succeeded && len(next.Versions) == 0 {
-				t.Fatalf("%+v", next)
+			if next.Cancelling && running == 0 {
+				t.Fatalf("cancelling, and nothing runs: %+v", next)
+			}
+			last := Attempt{}
+			if len(next.Attempts) > 0 {
+				last = next.Attempts[len(next.Attempts)-1]
+			}
+			if next.Phase == Succeeded && (len(next.Versions) == 0 || last.Outcome != "finished") {
+				t.Fatalf("succeeded without a finished attempt: %+v", next)
+			}
+			if next.Phase == Running && running == 0 && last.Outcome != "finished" {
+				t.Fatalf("running, and nothing runs or is published: %+v", next)
+			}
+			if _, asked := e.(ResumeAsked); asked {
+				resumed = len(next.Attempts)
+			}
+			barren := 0
+			for _, a := range next.Attempts[resumed:] {
+				if barren++; a.Outcome != "crashed" || a.Checkpoint > a.From {
+					barren = 0
+				}
+			}
+			if barren >= MaxCrashes && (next.Phase == Queued || next.Phase == Running) {
+				t.Fatalf("%d attempts got nowhere, and the job is %s", barren, next.Phase)
 			}
 			j = next
 		}
