@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	gort "runtime"
+	"sync"
 	"time"
 
 	"galley"
@@ -25,7 +27,9 @@ type platform struct {
 	store   *sqlite.Store
 	control *control.Control
 	table   *serving.Table
-	server  *rpc.Server
+	server  *rpc.Server  // gRPC
+	http    *http.Server // the inference protocol
+	metrics *http.Server
 	stop    context.CancelFunc
 	stopped chan struct{} // the control loop has ended
 }
@@ -61,9 +65,12 @@ func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, 
 	if err != nil {
 		return nil, err
 	}
-	p.server = rpc.NewServer(
-		&rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision},
-		rpc.NewControl(p.control), log)
+	metrics := rpc.NewMetrics()
+	metrics.WatchJobs(p.control)
+	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics}
+	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log)
+	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(inference, log), log)
+	p.metrics = rpc.NewHTTPServer(metrics.Handler(), log)
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p.stop = stop
 	go func() {
@@ -76,12 +83,27 @@ func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, 
 // close drains: requests under way are answered, attempts store checkpoints,
 // until ctx ends.
 func (p *platform) close(ctx context.Context) error {
-	p.server.Shutdown(ctx)
+	// Who follows a job would otherwise be waited for.
+	p.control.Drain()
+	var answering sync.WaitGroup
+	answering.Go(func() { p.server.Shutdown(ctx) })
+	answering.Go(func() { shutDown(ctx, p.http) })
+	answering.Wait()
 	p.stop()
 	<-p.stopped
 	err := p.control.Close(ctx)
+	// Metrics last: the end is of interest too.
+	shutDown(ctx, p.metrics)
 	p.table.Close()
 	return errors.Join(err, p.store.Close())
+}
+
+// shutDown waits for the requests under way until ctx ends; then it cuts them
+// off.
+func shutDown(ctx context.Context, s *http.Server) {
+	if s.Shutdown(ctx) != nil {
+		s.Close()
+	}
 }
 
 // opener opens registered versions for requests, straight from their blobs.

@@ -121,7 +121,7 @@ func (s *story) serve(ctx context.Context) (stop func() error, err error) {
 	quiet := *s.app
 	quiet.err = io.Discard
 	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() { ended <- quiet.up(ctx, "127.0.0.1:0", func(address string) { ready <- address }) }()
+	go func() { ended <- quiet.up(ctx, anyPorts, func(at endpoints) { ready <- at.grpc }) }()
 	select {
 	case s.address = <-ready:
 	case err := <-ended:

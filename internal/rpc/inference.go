@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"time"
 
 	inferencepb "galley/api/inference/v2"
 
@@ -23,6 +24,7 @@ type Inference struct {
 	Store   registry.Store
 	Name    string // of the server, in its metadata
 	Version string
+	Metrics *Metrics // nil counts nothing
 }
 
 // maxTensors bounds the inputs and outputs of a request.
@@ -100,30 +102,42 @@ func metadata(fields []task.Field) []*inferencepb.ModelMetadataResponse_TensorMe
 
 // ModelInfer answers with the version that the request goes to.
 func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferRequest) (*inferencepb.ModelInferResponse, error) {
-	if n := max(len(r.GetInputs()), len(r.GetOutputs())); n > maxTensors {
-		return nil, statusOf(galley.Errorf(galley.InvalidArgument, "inputs", "%d tensors in one request", n).
-			WithRemedy("send at most %d", maxTensors))
-	}
-	inputs, err := inputTensors(r)
-	if err != nil {
-		return nil, statusOf(err)
-	}
+	began := time.Now()
 	lease, err := s.acquire(ctx, r.GetModelName(), r.GetModelVersion())
 	if err != nil {
+		s.Metrics.refused(err)
 		return nil, statusOf(err)
 	}
 	defer lease.Release()
+	err = errPanicked
+	defer func() { s.Metrics.answered(lease.Version, time.Since(began), err) }()
+	var response *inferencepb.ModelInferResponse
+	response, err = s.infer(ctx, lease, r)
+	return response, statusOf(err)
+}
+
+// errPanicked is what a request ended with that neither answered nor failed.
+var errPanicked = galley.Errorf(galley.Internal, "request", "its handler panicked")
+
+func (s *Inference) infer(ctx context.Context, lease *serving.Lease, r *inferencepb.ModelInferRequest) (*inferencepb.ModelInferResponse, error) {
+	if n := max(len(r.GetInputs()), len(r.GetOutputs())); n > maxTensors {
+		return nil, galley.Errorf(galley.InvalidArgument, "inputs", "%d tensors in one request", n).
+			WithRemedy("send at most %d", maxTensors)
+	}
+	inputs, err := inputTensors(r)
+	if err != nil {
+		return nil, err
+	}
 	outputs, err := lease.Infer(ctx, inputs)
 	if err != nil {
-		return nil, statusOf(err)
+		return nil, err
 	}
 	defer func() {
 		for _, t := range outputs {
 			t.Close()
 		}
 	}()
-	response, err := s.response(r, lease, outputs)
-	return response, statusOf(err)
+	return s.response(r, lease, outputs)
 }
 
 func (s *Inference) acquire(ctx context.Context, name, version string) (*serving.Lease, error) {

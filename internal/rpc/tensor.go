@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"encoding/binary"
+	"slices"
 	"unicode/utf8"
 
 	inferencepb "galley/api/inference/v2"
@@ -12,8 +13,11 @@ import (
 	"galley/task"
 )
 
-// maxElements bounds a tensor of a request.
-const maxElements = 64 << 20
+// Bounds of a tensor of a request.
+const (
+	maxElements = 64 << 20
+	maxRank     = 32
+)
 
 // inputTensors reads the tensors of a request.
 func inputTensors(r *inferencepb.ModelInferRequest) (map[string]*session.Tensor, error) {
@@ -25,7 +29,7 @@ func inputTensors(r *inferencepb.ModelInferRequest) (map[string]*session.Tensor,
 	inputs := make(map[string]*session.Tensor, len(r.GetInputs()))
 	for i, in := range r.GetInputs() {
 		if _, twice := inputs[in.GetName()]; twice {
-			return nil, galley.Errorf(galley.InvalidArgument, "inputs", "input %q is given twice", in.GetName())
+			return nil, galley.Errorf(galley.InvalidArgument, "inputs", "input %q is given twice", printable(in.GetName()))
 		}
 		var bytes []byte
 		if len(raw) > 0 {
@@ -44,19 +48,32 @@ func inputTensors(r *inferencepb.ModelInferRequest) (map[string]*session.Tensor,
 	return inputs, nil
 }
 
-func inputTensor(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte, isRaw bool) (*session.Tensor, error) {
-	t, ok := task.ParseDatatype(in.GetDatatype())
+// layout checks an input's datatype and shape, and counts its elements.
+func layout(name, datatype string, shape []int64) (t onnx.DataType, n int64, err error) {
+	t, ok := task.ParseDatatype(datatype)
 	if !ok {
-		return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has the unknown datatype %q", in.GetDatatype()).
-			WithRemedy("use one of BOOL, UINT8 to UINT64, INT8 to INT64, FP16, FP32, FP64, BYTES")
+		return t, 0, galley.Errorf(galley.InvalidArgument, name, "has the unknown datatype %q", printable(datatype)).
+			WithRemedy("use one of BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32, FP64, BYTES")
 	}
-	n := int64(1)
-	for _, d := range in.GetShape() {
+	if len(shape) > maxRank {
+		return t, 0, galley.Errorf(galley.InvalidArgument, name, "has a shape of %d dimensions", len(shape)).
+			WithRemedy("send at most %d", maxRank)
+	}
+	n = 1
+	for _, d := range shape {
 		if d < 0 || d > maxElements || n*d > maxElements {
-			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has the impossible shape %v", in.GetShape()).
+			return t, 0, galley.Errorf(galley.InvalidArgument, name, "has the impossible shape %v", shape).
 				WithRemedy("send sizes of 0 and more, %d elements at most", maxElements)
 		}
 		n *= d
+	}
+	return t, n, nil
+}
+
+func inputTensor(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte, isRaw bool) (*session.Tensor, error) {
+	t, n, err := layout(in.GetName(), in.GetDatatype(), in.GetShape())
+	if err != nil {
+		return nil, err
 	}
 	count := func(got int) error {
 		if int64(got) != n {
@@ -65,9 +82,11 @@ func inputTensor(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte,
 		return nil
 	}
 	if t == onnx.String {
-		texts, err := stringElements(in, raw, isRaw, n)
-		if err != nil {
-			return nil, err
+		texts := typedStrings(in.GetContents())
+		if isRaw {
+			if texts, err = rawStrings(in.GetName(), raw, n); err != nil {
+				return nil, err
+			}
 		}
 		if err := count(len(texts)); err != nil {
 			return nil, err
@@ -79,6 +98,9 @@ func inputTensor(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte,
 		if int64(len(raw)) != n*width {
 			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has %d bytes for the shape %v of %s, which takes %d",
 				len(raw), in.GetShape(), in.GetDatatype(), n*width)
+		}
+		if t == onnx.Bool && slices.ContainsFunc(raw, func(b byte) bool { return b > 1 }) {
+			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has a BOOL that is neither 0 nor 1")
 		}
 		// Copied: the message's bytes may lie at any address, elements may not.
 		return session.FromMemory(t, in.GetShape(), aligned(raw), nil), nil
@@ -147,18 +169,21 @@ func narrowed[T int8 | int16 | uint8 | uint16, W int32 | uint32](in *inferencepb
 	return filled(data, in.GetShape(), count)
 }
 
-// stringElements reads a BYTES tensor.
-func stringElements(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte, isRaw bool, n int64) ([]string, error) {
-	var texts []string
-	if !isRaw {
-		for _, b := range in.GetContents().GetBytesContents() {
-			texts = append(texts, string(b))
-		}
-		return texts, nil
+// typedStrings reads the typed contents of a BYTES tensor.
+func typedStrings(c *inferencepb.InferTensorContents) []string {
+	texts := make([]string, len(c.GetBytesContents()))
+	for i, b := range c.GetBytesContents() {
+		texts[i] = string(b)
 	}
+	return texts
+}
+
+// rawStrings reads the raw contents of a BYTES tensor of at most n elements.
+func rawStrings(name string, raw []byte, n int64) ([]string, error) {
+	var texts []string
 	for len(raw) > 0 {
 		if len(raw) < 4 || uint64(binary.LittleEndian.Uint32(raw)) > uint64(len(raw)-4) || int64(len(texts)) == n {
-			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "its bytes are not %d elements of a length and that many bytes", n)
+			return nil, galley.Errorf(galley.InvalidArgument, name, "its bytes are not %d elements of a length and that many bytes", n)
 		}
 		size := binary.LittleEndian.Uint32(raw)
 		texts = append(texts, string(raw[4:4+size]))

@@ -1,0 +1,176 @@
+package rpc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc/status"
+
+	"galley"
+)
+
+// NewHTTPServer makes a server of h with the bounds that galley sets to all
+// its HTTP connections.
+func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      5 * time.Minute, // from the header's end: the body, the inference and the answer
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeaders,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// An httpAPI answers routes with JSON.
+type httpAPI struct {
+	mux *http.ServeMux
+	log *slog.Logger
+}
+
+// An endpoint returns the value that is written as JSON, with status 200.
+type endpoint func(r *http.Request) (any, error)
+
+// A refusal is an error of HTTP's own, which gRPC has no code for.
+type refusal struct {
+	status  int
+	message string
+}
+
+func (e *refusal) Error() string { return e.message }
+
+// NewHTTPHandler makes the handler of galley's HTTP port: the Open Inference
+// Protocol, answered by inference.
+func NewHTTPHandler(inference *Inference, log *slog.Logger) http.Handler {
+	api := &httpAPI{mux: http.NewServeMux(), log: log}
+	api.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintf(w, "%s %s serves the Open Inference Protocol, version 2, at /v2\n", inference.Name, inference.Version)
+	})
+	api.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		api.fail(w, &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; GET /v2 says what is", printable(r.URL.Path))})
+	})
+	inferenceRoutes(api, inference)
+	// Pages of other sites may not have a reader's browser ask on their behalf.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		api.fail(w, &refusal{http.StatusForbidden, "a page of another site may not ask"})
+	}))
+	return guard.Handler(api.mux)
+}
+
+// handle serves an endpoint, and refuses other methods on its path.
+func (a *httpAPI) handle(method, path string, e endpoint) {
+	a.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxMessage)
+		answer, err := a.guarded(e, r)
+		if err != nil {
+			a.fail(w, err)
+			return
+		}
+		a.write(w, http.StatusOK, answer)
+	})
+	a.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", method)
+		a.fail(w, &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("%s does not take %s; use %s", printable(r.URL.Path), printable(r.Method), method)})
+	})
+}
+
+// guarded does for an endpoint what unaryGuard does for a method.
+func (a *httpAPI) guarded(e endpoint, r *http.Request) (answer any, err error) {
+	defer func() {
+		panicked := recover()
+		if own := (*refusal)(nil); panicked != nil || !errors.As(err, &own) {
+			err = finish(a.log, r.Pattern, panicked, statusOf(err))
+		}
+	}()
+	return e(r)
+}
+
+// fail writes an error in the protocol's shape.
+func (a *httpAPI) fail(w http.ResponseWriter, err error) {
+	code, message := http.StatusInternalServerError, ""
+	if own := (*refusal)(nil); errors.As(err, &own) {
+		code, message = own.status, own.message
+	} else {
+		// As it would arrive over gRPC: without what is the server's own.
+		e := FromStatus(status.Convert(err).Err())
+		code, message = httpStatus(e.Code), e.Error()
+	}
+	a.write(w, code, map[string]string{"error": message})
+}
+
+func (a *httpAPI) write(w http.ResponseWriter, code int, answer any) {
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(answer); err != nil {
+		a.log.Error("answer cannot be written", "error", err)
+		code = http.StatusInternalServerError
+		body.Reset()
+		body.WriteString(`{"error":"the server failed; its log says why"}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	// Who asked may have gone.
+	_, _ = w.Write(body.Bytes())
+}
+
+// readBody reads a request's body whole.
+func readBody(r *http.Request) ([]byte, error) {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return nil, &refusal{http.StatusUnsupportedMediaType, fmt.Sprintf("the body is compressed with %s; send it as it is", printable(encoding))}
+	}
+	body, err := io.ReadAll(r.Body)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", tooLarge.Limit)}
+	}
+	if err != nil {
+		if ctxErr := r.Context().Err(); ctxErr != nil {
+			return nil, ctxErr
+		}
+		return nil, galley.Errorf(galley.InvalidArgument, "body", "cannot be read to its end: %w", err)
+	}
+	return body, nil
+}
+
+// statusClientGone is the status for a request that its client has left; it
+// is seen in logs only.
+const statusClientGone = 499
+
+// httpStatus maps codes as google.rpc.Code documents it.
+func httpStatus(c galley.Code) int {
+	switch c {
+	case galley.InvalidArgument, galley.FailedPrecondition, galley.OutOfRange:
+		return http.StatusBadRequest
+	case galley.Unauthenticated:
+		return http.StatusUnauthorized
+	case galley.PermissionDenied:
+		return http.StatusForbidden
+	case galley.NotFound:
+		return http.StatusNotFound
+	case galley.AlreadyExists, galley.Aborted:
+		return http.StatusConflict
+	case galley.ResourceExhausted:
+		return http.StatusTooManyRequests
+	case galley.Canceled:
+		return statusClientGone
+	case galley.Unimplemented:
+		return http.StatusNotImplemented
+	case galley.Unavailable:
+		return http.StatusServiceUnavailable
+	case galley.DeadlineExceeded:
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusInternalServerError
+	}
+}

@@ -1,0 +1,447 @@
+package rpc
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	controlpb "galley/api/control/v1"
+	inferencepb "galley/api/inference/v2"
+
+	"galley"
+	tokenizer "galley/feature/text"
+	"galley/onnx"
+	"galley/onnx/session"
+	"galley/registry"
+	"galley/serving"
+	"galley/task"
+)
+
+// A graph is a session.Session in memory: it answers with what run returns.
+type graph struct {
+	inputs, outputs []onnx.Value
+	run             func(map[string]*session.Tensor) (map[string]*session.Tensor, error)
+	closed          *atomic.Int32
+}
+
+func (g *graph) Inputs() []onnx.Value  { return g.inputs }
+func (g *graph) Outputs() []onnx.Value { return g.outputs }
+func (g *graph) Run(ctx context.Context, in map[string]*session.Tensor, _ ...string) (map[string]*session.Tensor, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return g.run(in)
+}
+func (g *graph) Bind() (session.Binding, error) { return nil, errors.New("not here") }
+func (g *graph) Bytes() int64                   { return 0 }
+func (g *graph) Close() error                   { g.closed.Add(1); return nil }
+
+// models is a registry with three versions of each name in it; prod is 2.
+type models struct {
+	registry.Store
+	names []string
+}
+
+func (m models) Model(_ context.Context, name string) (registry.Model, error) {
+	if !slices.Contains(m.names, name) {
+		return registry.Model{}, galley.Errorf(galley.NotFound, name, "no such model").WithRemedy("list them with galley models list")
+	}
+	return registry.Model{
+		Name: name, Versions: []registry.Summary{{Number: 1}, {Number: 2}, {Number: 3}},
+		Aliases: []registry.Alias{{Model: name, Name: registry.Prod, Target: 2, Generation: 1}},
+	}, nil
+}
+
+func (m models) Version(_ context.Context, name string, number int) (registry.Version, error) {
+	return registry.Version{Name: name, Number: number}, nil
+}
+
+// datatypes are all of the protocol, with the bytes of an element.
+var datatypes = map[string]int{
+	"BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
+	"FP16": 2, "BF16": 2, "FP32": 4, "FP64": 8, "BYTES": 0,
+}
+
+// newInference serves, by name:
+//
+//	news           classifies texts: sport or money
+//	pair           FP32 a [-1,2], INT64 b [-1] -> FP32 sum [-1], all of a + b
+//	echo-DATATYPE  x of any shape -> y, the same (names are lower case)
+//	nan, latin     BOOL x -> what JSON cannot hold: FP32 y, BYTES y
+//	fails, panics  BOOL x -> not
+//	broken         cannot be opened
+func newInference(t testing.TB) *Inference {
+	t.Helper()
+	store := models{names: []string{"news", "pair", "nan", "latin", "fails", "panics", "broken"}}
+	for d := range datatypes {
+		store.names = append(store.names, "echo-"+strings.ToLower(d))
+	}
+	var opened, closed atomic.Int32
+	table := serving.NewTable(store, func(_ context.Context, v registry.Version) (*serving.Servable, error) {
+		if v.Name == "broken" {
+			return nil, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has no graph")
+		}
+		opened.Add(1)
+		g := &graph{closed: &closed}
+		if v.Name == "news" {
+			return classifier(t, v, g)
+		}
+		g.build(v.Name)
+		return serving.NewGraph(v, g), nil
+	})
+	t.Cleanup(func() {
+		table.Close()
+		if o, c := opened.Load(), closed.Load(); o != c {
+			t.Errorf("%d versions were opened and %d closed", o, c)
+		}
+	})
+	return &Inference{Table: table, Store: store, Name: "galley", Version: "test", Metrics: NewMetrics()}
+}
+
+func (g *graph) build(name string) {
+	x := onnx.Value{Name: "x", Type: onnx.Bool}
+	y := onnx.Value{Name: "y", Type: onnx.Float}
+	answer := func(t *session.Tensor, err error) (map[string]*session.Tensor, error) {
+		return map[string]*session.Tensor{"y": t}, err
+	}
+	switch name {
+	case "pair":
+		g.inputs = []onnx.Value{
+			{Name: "a", Type: onnx.Float, Shape: onnx.Shape{onnx.Symbol("n"), {Size: 2}}},
+			{Name: "b", Type: onnx.Int64, Shape: onnx.Shape{onnx.Symbol("n")}},
+		}
+		g.outputs = []onnx.Value{{Name: "sum", Type: onnx.Float, Shape: onnx.Shape{onnx.Symbol("n")}}}
+		g.run = func(in map[string]*session.Tensor) (map[string]*session.Tensor, error) {
+			a, b := session.Data[float32](in["a"]), session.Data[int64](in["b"])
+			sum := make([]float32, len(b))
+			for i := range sum {
+				sum[i] = a[2*i] + a[2*i+1] + float32(b[i])
+			}
+			t, err := session.New(sum, int64(len(sum)))
+			return map[string]*session.Tensor{"sum": t}, err
+		}
+		return
+	case "nan":
+		g.run = func(map[string]*session.Tensor) (map[string]*session.Tensor, error) {
+			return answer(session.New([]float32{1, float32(math.NaN())}, 2))
+		}
+	case "latin":
+		y.Type = onnx.String
+		g.run = func(map[string]*session.Tensor) (map[string]*session.Tensor, error) {
+			return answer(session.NewStrings([]string{"caf\xe9"}, 1))
+		}
+	case "fails":
+		g.run = func(map[string]*session.Tensor) (map[string]*session.Tensor, error) {
+			return nil, errors.New("open /secret/file: no")
+		}
+	case "panics":
+		g.run = func(map[string]*session.Tensor) (map[string]*session.Tensor, error) { panic("at the graph") }
+	default: // echo
+		x.Type, _ = task.ParseDatatype(strings.ToUpper(strings.TrimPrefix(name, "echo-")))
+		y.Type = x.Type
+		g.run = func(in map[string]*session.Tensor) (map[string]*session.Tensor, error) {
+			return map[string]*session.Tensor{"y": in["x"]}, nil
+		}
+	}
+	g.inputs, g.outputs = []onnx.Value{x}, []onnx.Value{y}
+}
+
+// classifier counts the words sport and money.
+func classifier(t testing.TB, v registry.Version, g *graph) (*serving.Servable, error) {
+	vocabulary := map[string]int{"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "sport": 5, "money": 6}
+	added := []map[string]any{}
+	for _, w := range []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"} {
+		added = append(added, map[string]any{"id": vocabulary[w], "content": w, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+	}
+	special := func(name string) map[string]any {
+		return map[string]any{"id": name, "ids": []int{vocabulary[name]}, "tokens": []string{name}}
+	}
+	file, err := json.Marshal(map[string]any{
+		"version": "1.0", "truncation": nil, "padding": nil, "added_tokens": added,
+		"normalizer":    map[string]any{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": nil, "lowercase": true},
+		"pre_tokenizer": map[string]any{"type": "BertPreTokenizer"},
+		"post_processor": map[string]any{
+			"type": "TemplateProcessing",
+			"single": []any{
+				map[string]any{"SpecialToken": map[string]any{"id": "[CLS]", "type_id": 0}},
+				map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}},
+				map[string]any{"SpecialToken": map[string]any{"id": "[SEP]", "type_id": 0}},
+			},
+			"pair":           []any{map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}, map[string]any{"Sequence": map[string]any{"id": "B", "type_id": 1}}},
+			"special_tokens": map[string]any{"[CLS]": special("[CLS]"), "[SEP]": special("[SEP]")},
+		},
+		"decoder": map[string]any{"type": "WordPiece", "prefix": "##", "cleanup": true},
+		"model":   map[string]any{"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocabulary},
+	})
+	if err != nil {
+		return nil, err
+	}
+	words, err := tokenizer.Load(strings.NewReader(string(file)))
+	if err != nil {
+		return nil, err
+	}
+	c, err := task.NewTextClassifier(&task.Config{
+		Format: task.ConfigFormat, Task: task.TextClassification, Labels: []string{"sport", "money"}, MaxLength: 8,
+		Inputs: task.DefaultInputs, Outputs: task.DefaultOutputs,
+	}, words)
+	if err != nil {
+		return nil, err
+	}
+	shape := onnx.Shape{onnx.Symbol("batch"), onnx.Symbol("length")}
+	g.inputs = []onnx.Value{{Name: "input_ids", Type: onnx.Int64, Shape: shape}, {Name: "attention_mask", Type: onnx.Int64, Shape: shape}}
+	g.outputs = []onnx.Value{{Name: "logits", Type: onnx.Float, Shape: onnx.Shape{onnx.Symbol("batch"), {Size: 2}}}}
+	g.run = func(in map[string]*session.Tensor) (map[string]*session.Tensor, error) {
+		ids, shape := session.Data[int64](in["input_ids"]), in["input_ids"].Shape
+		logits := make([]float32, 2*shape[0])
+		for i, id := range ids {
+			if id >= 5 {
+				logits[2*(int64(i)/shape[1])+id-5]++
+			}
+		}
+		t, err := session.New(logits, shape[0], 2)
+		return map[string]*session.Tensor{"logits": t}, err
+	}
+	return serving.NewTextClassifier(v, c, g)
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// newInferenceClient asks s over a connection in memory.
+func newInferenceClient(t testing.TB, s *Inference) inferencepb.GRPCInferenceServiceClient {
+	t.Helper()
+	server := NewServer(s, controlpb.UnimplementedControlServer{}, quiet())
+	listener := bufconn.Listen(1 << 20)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:test", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		server.Shutdown(context.Background())
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return inferencepb.NewGRPCInferenceServiceClient(conn)
+}
+
+type (
+	input    = inferencepb.ModelInferRequest_InferInputTensor
+	output   = inferencepb.ModelInferRequest_InferRequestedOutputTensor
+	contents = inferencepb.InferTensorContents
+)
+
+// rawTexts are texts as raw contents.
+func rawTexts(texts ...string) []byte {
+	var b []byte
+	for _, s := range texts {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(s)))
+		b = append(b, s...)
+	}
+	return b
+}
+
+func asked(texts ...string) *inferencepb.ModelInferRequest {
+	return &inferencepb.ModelInferRequest{
+		ModelName: "news", Inputs: []*input{{Name: "text", Datatype: "BYTES", Shape: []int64{int64(len(texts))}}},
+		RawInputContents: [][]byte{rawTexts(texts...)},
+	}
+}
+
+func TestInfer(t *testing.T) {
+	client := newInferenceClient(t, newInference(t))
+	r := asked("Sport!", "money, money", "sport sport sport sport sport sport money")
+	r.Id = "7"
+	for version, want := range map[string]string{"": "2", "prod": "2", "3": "3"} {
+		r.ModelVersion = version
+		a, err := client.ModelInfer(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.GetModelName() != "news" || a.GetModelVersion() != want || a.GetId() != "7" || len(a.GetParameters()["prediction_id"].GetStringParam()) != 32 {
+			t.Errorf("version %q: %v", version, a)
+		}
+		var names []string
+		for _, o := range a.GetOutputs() {
+			names = append(names, o.GetName())
+		}
+		if !slices.Equal(names, []string{"label", "score", "scores", "truncated"}) || len(a.GetRawOutputContents()) != 4 {
+			t.Fatalf("outputs %v", names)
+		}
+		if got := a.GetRawOutputContents()[0]; string(got) != string(rawTexts("sport", "money", "sport")) {
+			t.Errorf("labels %q", got)
+		}
+		if got := a.GetRawOutputContents()[3]; string(got) != "\x00\x00\x01" {
+			t.Errorf("truncated %v", got)
+		}
+	}
+	// Typed contents are the same request; outputs come in the signature's order.
+	r.RawInputContents = nil
+	r.Inputs[0].Contents = &contents{BytesContents: [][]byte{[]byte("Sport!"), []byte("money, money"), []byte("sport")}}
+	r.Outputs = []*output{{Name: "truncated"}, {Name: "label"}}
+	a, err := client.ModelInfer(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.GetOutputs()) != 2 || a.GetOutputs()[0].GetName() != "label" || string(a.GetRawOutputContents()[0]) != string(rawTexts("sport", "money", "sport")) {
+		t.Errorf("%v", a)
+	}
+}
+
+// Whatever a client gets wrong is an error that names it.
+func TestInferRefuses(t *testing.T) {
+	client := newInferenceClient(t, newInference(t))
+	pair := func(change func(*inferencepb.ModelInferRequest)) *inferencepb.ModelInferRequest {
+		r := &inferencepb.ModelInferRequest{ModelName: "pair", Inputs: []*input{
+			{Name: "a", Datatype: "FP32", Shape: []int64{1, 2}, Contents: &contents{Fp32Contents: []float32{1, 2}}},
+			{Name: "b", Datatype: "INT64", Shape: []int64{1}, Contents: &contents{Int64Contents: []int64{3}}},
+		}}
+		change(r)
+		return r
+	}
+	bytesOf := func(raw string) *inferencepb.ModelInferRequest {
+		r := asked("one")
+		r.RawInputContents[0] = []byte(raw)
+		return r
+	}
+	for name, c := range map[string]struct {
+		request *inferencepb.ModelInferRequest
+		code    codes.Code
+		subject string
+		text    string
+	}{
+		"no name":         {pair(func(r *inferencepb.ModelInferRequest) { r.ModelName = "" }), codes.InvalidArgument, "model_name", ""},
+		"a path":          {pair(func(r *inferencepb.ModelInferRequest) { r.ModelName = "../etc" }), codes.InvalidArgument, "model_name", ""},
+		"unknown model":   {pair(func(r *inferencepb.ModelInferRequest) { r.ModelName = "sports" }), codes.NotFound, "sports", "no such model"},
+		"unknown version": {pair(func(r *inferencepb.ModelInferRequest) { r.ModelVersion = "9" }), codes.NotFound, "", ""},
+		"version 0":       {pair(func(r *inferencepb.ModelInferRequest) { r.ModelVersion = "0" }), codes.InvalidArgument, "pair", "0 is not a version number"},
+		"unknown alias":   {pair(func(r *inferencepb.ModelInferRequest) { r.ModelVersion = "canary" }), codes.NotFound, "", ""},
+		"not an alias":    {pair(func(r *inferencepb.ModelInferRequest) { r.ModelVersion = "a b" }), codes.InvalidArgument, "model version", ""},
+		"cannot be opened": {pair(func(r *inferencepb.ModelInferRequest) { r.ModelName = "broken" }),
+			codes.FailedPrecondition, "broken@2", "has no graph"},
+		"no inputs": {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs = nil }), codes.InvalidArgument, "a", "the input is missing"},
+		"one input": {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs = r.Inputs[:1] }), codes.InvalidArgument, "b", "the input is missing"},
+		"twice":     {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[1] = r.Inputs[0] }), codes.InvalidArgument, "inputs", `input "a" is given twice`},
+		"extra": {pair(func(r *inferencepb.ModelInferRequest) {
+			r.Inputs = append(r.Inputs, &input{Name: "c", Datatype: "BOOL", Shape: []int64{0}})
+		}), codes.InvalidArgument, "c", "is not an input of pair@2"},
+		"datatype": {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Datatype = "FLOAT" }), codes.InvalidArgument, "a", `has the unknown datatype "FLOAT"`},
+		"wrong type": {pair(func(r *inferencepb.ModelInferRequest) {
+			r.Inputs[0].Datatype, r.Inputs[0].Contents = "FP64", &contents{Fp64Contents: []float64{1, 2}}
+		}), codes.InvalidArgument, "a", "its datatype is FP64 instead of FP32"},
+		"contents of another type": {pair(func(r *inferencepb.ModelInferRequest) {
+			r.Inputs[0].Contents = &contents{Fp64Contents: []float64{1, 2}}
+		}),
+			codes.InvalidArgument, "a", "has 0 elements for the shape [1 2], which has 2"},
+		"rank":     {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Shape = []int64{2} }), codes.InvalidArgument, "a", "its shape is [2] instead of [-1 2]"},
+		"shape":    {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Shape = []int64{2, 1} }), codes.InvalidArgument, "a", "its shape is [2 1] instead of [-1 2]"},
+		"elements": {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Shape = []int64{2, 2} }), codes.InvalidArgument, "a", "has 2 elements for the shape [2 2], which has 4"},
+		"negative": {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Shape = []int64{-1, -2} }), codes.InvalidArgument, "a", "has the impossible shape [-1 -2]"},
+		"huge":     {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Shape = []int64{math.MaxInt64, 2} }), codes.InvalidArgument, "a", "has the impossible shape [9223372036854775807 2]"},
+		"overflow": {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Shape = []int64{1 << 26, 1 << 26, 1 << 12} }), codes.InvalidArgument, "a", "has the impossible shape [67108864 67108864 4096]"},
+		"dimensions": {pair(func(r *inferencepb.ModelInferRequest) { r.Inputs[0].Shape = make([]int64, 1<<20) }),
+			codes.InvalidArgument, "a", "has a shape of 1048576 dimensions"},
+		"both contents": {pair(func(r *inferencepb.ModelInferRequest) {
+			r.RawInputContents = [][]byte{make([]byte, 8), make([]byte, 8)}
+		}),
+			codes.InvalidArgument, "a", "has both contents and raw_input_contents"},
+		"entries": {pair(func(r *inferencepb.ModelInferRequest) { r.RawInputContents = [][]byte{make([]byte, 8)} }),
+			codes.InvalidArgument, "raw_input_contents", "has 1 entries for 2 inputs"},
+		"short raw": {pair(func(r *inferencepb.ModelInferRequest) {
+			r.Inputs[0].Contents, r.Inputs[1].Contents = nil, nil
+			r.RawInputContents = [][]byte{make([]byte, 8), make([]byte, 7)}
+		}), codes.InvalidArgument, "b", "has 7 bytes for the shape [1] of INT64, which takes 8"},
+		"output": {pair(func(r *inferencepb.ModelInferRequest) { r.Outputs = []*output{{Name: "product"}} }), codes.InvalidArgument, "product", "is not an output of pair@2"},
+		"tensors": {pair(func(r *inferencepb.ModelInferRequest) {
+			for range maxTensors {
+				r.Inputs = append(r.Inputs, &input{})
+			}
+		}), codes.InvalidArgument, "inputs", "258 tensors in one request"},
+		"bool": {&inferencepb.ModelInferRequest{ModelName: "nan", Inputs: []*input{{Name: "x", Datatype: "BOOL", Shape: []int64{2}}}, RawInputContents: [][]byte{{1, 2}}},
+			codes.InvalidArgument, "x", "has a BOOL that is neither 0 nor 1"},
+		"typed half": {&inferencepb.ModelInferRequest{ModelName: "echo-fp16", Inputs: []*input{{Name: "x", Datatype: "FP16", Shape: []int64{1}, Contents: &contents{Fp32Contents: []float32{1}}}}},
+			codes.InvalidArgument, "x", "FP16 has no typed contents"},
+		"narrow": {&inferencepb.ModelInferRequest{ModelName: "echo-int8", Inputs: []*input{{Name: "x", Datatype: "INT8", Shape: []int64{1}, Contents: &contents{IntContents: []int32{128}}}}},
+			codes.InvalidArgument, "x", "128 does not fit INT8"},
+
+		"empty text":       {asked("sport", " \n"), codes.InvalidArgument, "text[1]", "the text is empty"},
+		"not UTF-8":        {asked("caf\xe9"), codes.InvalidArgument, "text[0]", "the text is not valid UTF-8"},
+		"more than 1 MiB":  {asked(strings.Repeat("a", 1<<20+1)), codes.InvalidArgument, "text[0]", "the text has 1048577 bytes, more than 1 MiB"},
+		"many texts":       {asked(slices.Repeat([]string{"a"}, serving.MaxTexts+1)...), codes.InvalidArgument, "text", "4097 texts in one request"},
+		"length cut":       {bytesOf("\x03\x00\x00"), codes.InvalidArgument, "text", "its bytes are not 1 elements of a length and that many bytes"},
+		"element cut":      {bytesOf("\x03\x00\x00\x00ab"), codes.InvalidArgument, "text", "its bytes are not 1 elements of a length and that many bytes"},
+		"length of 4 GiB":  {bytesOf("\xff\xff\xff\xffab"), codes.InvalidArgument, "text", "its bytes are not 1 elements of a length and that many bytes"},
+		"one element more": {bytesOf(string(rawTexts("a", "b"))), codes.InvalidArgument, "text", "its bytes are not 1 elements of a length and that many bytes"},
+		"no element":       {bytesOf(""), codes.InvalidArgument, "text", "has 0 elements for the shape [1], which has 1"},
+		"matrix of texts": {&inferencepb.ModelInferRequest{ModelName: "news", Inputs: []*input{{Name: "text", Datatype: "BYTES", Shape: []int64{1, 1}}}, RawInputContents: [][]byte{rawTexts("a")}},
+			codes.InvalidArgument, "text", "its shape is [1 1] instead of [-1]"},
+
+		"fails":  {&inferencepb.ModelInferRequest{ModelName: "fails", Inputs: []*input{{Name: "x", Datatype: "BOOL", Shape: []int64{0}}}}, codes.Unknown, "", "the server failed; its log says why"},
+		"panics": {&inferencepb.ModelInferRequest{ModelName: "panics", Inputs: []*input{{Name: "x", Datatype: "BOOL", Shape: []int64{0}}}}, codes.Internal, "", "internal error; the server's log has the details"},
+	} {
+		_, err := client.ModelInfer(t.Context(), c.request, grpc.MaxCallSendMsgSize(maxMessage))
+		e := FromStatus(err)
+		if status.Code(err) != c.code || c.subject != "" && e.Subject != c.subject || c.text != "" && e.Message != c.text {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLargeTextIsRead(t *testing.T) {
+	client := newInferenceClient(t, newInference(t))
+	a, err := client.ModelInfer(t.Context(), asked("money "+strings.Repeat("a", 1<<20-6)))
+	if err != nil || string(a.GetRawOutputContents()[0]) != string(rawTexts("money")) {
+		t.Errorf("%v, %v", a, err)
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	client, ctx := newInferenceClient(t, newInference(t)), t.Context()
+	server, err := client.ServerMetadata(ctx, &inferencepb.ServerMetadataRequest{})
+	if err != nil || server.GetName() != "galley" || server.GetVersion() != "test" {
+		t.Errorf("%v, %v", server, err)
+	}
+	m, err := client.ModelMetadata(ctx, &inferencepb.ModelMetadataRequest{Name: "pair"})
+	if err != nil || !slices.Equal(m.GetVersions(), []string{"1", "2", "3"}) || m.GetPlatform() != "onnxruntime_onnx" ||
+		len(m.GetInputs()) != 2 || m.GetInputs()[0].GetDatatype() != "FP32" || !slices.Equal(m.GetInputs()[0].GetShape(), []int64{-1, 2}) {
+		t.Errorf("%v, %v", m, err)
+	}
+	if m, err = client.ModelMetadata(ctx, &inferencepb.ModelMetadataRequest{Name: "news", Version: "prod"}); err != nil || !slices.Equal(m.GetVersions(), []string{"2"}) {
+		t.Errorf("%v, %v", m, err)
+	}
+	for name, want := range map[string]codes.Code{"news": codes.OK, "broken": codes.OK, "sports": codes.NotFound, "": codes.InvalidArgument} {
+		r, err := client.ModelReady(ctx, &inferencepb.ModelReadyRequest{Name: name})
+		if status.Code(err) != want || r.GetReady() != (name == "news") {
+			t.Errorf("%s: %v, %v", name, r, err)
+		}
+	}
+}
+
+func TestCancelledRequest(t *testing.T) {
+	s := newInference(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.ModelInfer(ctx, asked("sport")); galley.CodeOf(err) != galley.Canceled {
+		t.Error(err)
+	}
+	if _, err := s.ModelInfer(t.Context(), asked("sport")); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,126 @@
+package rpc
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"galley"
+	"galley/internal/control"
+	"galley/internal/store"
+	"galley/registry"
+	"galley/trainer"
+)
+
+// Metrics counts what Prometheus asks for. Counters of inference have Triton's
+// names and meanings, so that dashboards made for it work. A nil *Metrics
+// counts nothing.
+type Metrics struct {
+	registry *prometheus.Registry
+	success  *prometheus.CounterVec // by model, version
+	failure  *prometheus.CounterVec // by model, version, reason
+	duration *prometheus.CounterVec // by model, version; microseconds
+	unserved *prometheus.CounterVec // by code
+}
+
+// NewMetrics makes counters at zero, beside those of the process.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		success: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "nv_inference_request_success",
+			Help: "Inference requests that were answered.",
+		}, []string{"model", "version"}),
+		failure: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "nv_inference_request_failure",
+			Help: "Inference requests to an open version that failed, by reason: REJECTED, CANCELED, BACKEND.",
+		}, []string{"model", "version", "reason"}),
+		duration: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "nv_inference_request_duration_us",
+			Help: "Time from request to answer of the requests that were answered, summed, in microseconds.",
+		}, []string{"model", "version"}),
+		unserved: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "galley_inference_request_unserved",
+			Help: "Inference requests for which no version was found or could be opened, by the error's code.",
+		}, []string{"code"}),
+	}
+	m.registry.MustRegister(m.success, m.failure, m.duration, m.unserved,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler answers Prometheus at /metrics.
+func (m *Metrics) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 8, ErrorHandling: promhttp.ContinueOnError,
+	}))
+	return mux
+}
+
+// answered counts a request to an open version.
+func (m *Metrics) answered(v registry.Version, took time.Duration, err error) {
+	if m == nil {
+		return
+	}
+	version := strconv.Itoa(v.Number)
+	if err != nil {
+		m.failure.WithLabelValues(v.Name, version, failureReason(err)).Inc()
+		return
+	}
+	m.success.WithLabelValues(v.Name, version).Inc()
+	m.duration.WithLabelValues(v.Name, version).Add(float64(took.Nanoseconds()) / 1e3)
+}
+
+// refused counts a request that reached no version. It has no label of the
+// model: clients choose names, and each label lives as long as the process.
+func (m *Metrics) refused(err error) {
+	if m == nil {
+		return
+	}
+	m.unserved.WithLabelValues(string(galley.CodeOf(err))).Inc()
+}
+
+// failureReason sorts an error into Triton's reasons.
+func failureReason(err error) string {
+	switch galley.CodeOf(err) {
+	case galley.InvalidArgument, galley.OutOfRange, galley.ResourceExhausted, galley.Unavailable:
+		return "REJECTED"
+	case galley.Canceled, galley.DeadlineExceeded:
+		return "CANCELED"
+	default:
+		return "BACKEND"
+	}
+}
+
+// WatchJobs adds the gauge galley_jobs, which is read from c at each scrape.
+func (m *Metrics) WatchJobs(c *control.Control) { m.registry.MustRegister(unfinished{c}) }
+
+// unfinished collects the number of jobs that wait or run. Those that ended
+// would have to be counted through all of history.
+type unfinished struct{ control *control.Control }
+
+var jobsDesc = prometheus.NewDesc("galley_jobs", "Jobs that wait or run, by phase; counted up to "+strconv.Itoa(store.MaxList)+".", []string{"phase"}, nil)
+
+// scrapeTime bounds one reading of the jobs.
+const scrapeTime = 5 * time.Second
+
+func (unfinished) Describe(ch chan<- *prometheus.Desc) { ch <- jobsDesc }
+
+func (u unfinished) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	for _, phase := range []trainer.Phase{trainer.Queued, trainer.Running} {
+		jobs, err := u.control.Jobs(ctx, store.JobQuery{Phases: []trainer.Phase{phase}, Limit: store.MaxList})
+		if err != nil {
+			ch <- prometheus.NewInvalidMetric(jobsDesc, err)
+			return
+		}
+		ch <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(len(jobs)), string(phase))
+	}
+}
