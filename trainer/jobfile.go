@@ -14,11 +14,8 @@ const KindTrain = "Train"
 // laterKinds are kinds of the format that this build does not run.
 var laterKinds = []string{"Distill", "Quantize", "Federate", "Search", "Eval", "Pipeline"}
 
-// Bounds of a job file.
-const (
-	maxSets     = 1000 // overrides
-	maxProblems = 50   // mistakes that are reported
-)
+// maxSets bounds the overrides of a job file.
+const maxSets = 1000
 
 // ParseFile reads a job file of kind Train. sets override its values, each
 // path=value as in recipe.epochs=3. What neither says has its default. Every
@@ -26,11 +23,7 @@ const (
 // comes with problems must not be used.
 func ParseFile(data []byte, sets []string) (Spec, strictyaml.Problems) {
 	s, problems := parseFile(data, sets)
-	if more := len(problems) - maxProblems; more > 0 {
-		problems = append(problems[:maxProblems:maxProblems],
-			strictyaml.Problem{Path: "file", Message: fmt.Sprintf("has %d more mistakes", more)})
-	}
-	return s, problems
+	return s, problems.Clip()
 }
 
 func parseFile(data []byte, sets []string) (Spec, strictyaml.Problems) {
@@ -87,12 +80,7 @@ type head struct {
 }
 
 func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems) {
-	for _, p := range doc.Decode(&head) {
-		if slices.Contains([]string{"kind", "apiVersion", "task", "from"}, p.Path) {
-			problems = append(problems, p)
-		}
-	}
-	if problems != nil {
+	if problems = doc.Pick(&head); problems != nil {
 		return head, problems
 	}
 	wrong := func(path, message, remedy string) {

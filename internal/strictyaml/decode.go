@@ -12,18 +12,34 @@ import (
 )
 
 // Decode fills into, a pointer to a struct whose fields carry `yaml:"name"`
-// tags, and returns every unknown field and every value of a wrong type.
-// Values that the file does not give keep what into holds: its defaults.
+// tags, and returns every unknown field and every value of a wrong type, or
+// the first MaxProblems of them and one more that says so. Values that the file does not give keep what into holds: its defaults.
 //
 // Fields may be structs, pointers to structs, strings, booleans, integers,
 // floats, lists of these, and maps from string to these.
 func (d *Document) Decode(into any) Problems {
 	var ps Problems
 	decode(d.root, reflect.ValueOf(into).Elem(), "", &ps)
-	return ps
+	return ps.Clip()
+}
+
+// Pick fills the fields of into, as Decode does, and says nothing of the
+// file's other keys.
+func (d *Document) Pick(into any) Problems {
+	var ps Problems
+	v := reflect.ValueOf(into).Elem()
+	for _, f := range fieldsOf(v.Type()) {
+		if n := valueOf(d.root, f.name); n != nil {
+			decode(n, v.FieldByIndex(f.index), f.name, &ps)
+		}
+	}
+	return ps.Clip()
 }
 
 func decode(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
+	if len(*ps) > MaxProblems {
+		return // enough to mend
+	}
 	wrong := func(want string) {
 		*ps = append(*ps, at(n, orTop(path), fmt.Sprintf("is %s", describe(n)), "write "+want))
 	}
@@ -55,7 +71,7 @@ func decode(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 		v.Set(reflect.MakeMap(v.Type()))
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			e := reflect.New(v.Type().Elem()).Elem()
-			decode(n.Content[i+1], e, join(path, n.Content[i].Value), ps)
+			decode(n.Content[i+1], e, join(path, clip(n.Content[i].Value)), ps)
 			v.SetMapIndex(reflect.ValueOf(n.Content[i].Value), e)
 		}
 	case reflect.Slice:
@@ -111,7 +127,7 @@ func decode(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 
 func decodeStruct(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 	fields := fieldsOf(v.Type())
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && len(*ps) <= MaxProblems; i += 2 {
 		key := n.Content[i]
 		index := slices.IndexFunc(fields, func(f field) bool { return f.name == key.Value })
 		if index < 0 {
@@ -119,7 +135,7 @@ func decodeStruct(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 			for j, f := range fields {
 				names[j] = f.name
 			}
-			*ps = append(*ps, at(key, join(path, key.Value), "is not a field here", suggest(key.Value, names)))
+			*ps = append(*ps, at(key, join(path, clip(key.Value)), "is not a field here", suggest(key.Value, names)))
 			continue
 		}
 		decode(n.Content[i+1], v.FieldByIndex(fields[index].index), join(path, key.Value), ps)
@@ -152,16 +168,24 @@ func describe(n *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "a list"
 	default:
-		s := n.Value
-		if len(s) > 40 {
-			s = s[:40] + "…"
-		}
-		return strconv.Quote(s)
+		return strconv.Quote(clip(n.Value))
 	}
+}
+
+// clip keeps what a message says of a value short.
+func clip(s string) string {
+	const most = 40
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // suggest names the nearest of the known names, or all of them.
 func suggest(name string, known []string) string {
+	if len(name) > maxWord {
+		name = "" // not a slip of the pen
+	}
 	best, least := "", len(name)/2+1
 	for _, k := range known {
 		if d := distance(strings.ToLower(name), strings.ToLower(k)); d < least || (d == least && best != "" && k < best) {
@@ -179,10 +203,11 @@ func suggest(name string, known []string) string {
 func Nearest(word string, known []string) string { return suggest(word, known) }
 
 // distance is the number of insertions, deletions, substitutions and swaps of
-// neighbours that lead from a to b (optimal string alignment).
+// neighbours that lead from a to b (optimal string alignment), maxWord if one
+// is longer than any name.
 func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
+	if len(a) > maxWord || len(b) > maxWord {
+		return maxWord
 	}
 	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {

@@ -20,11 +20,13 @@ import (
 	"galley"
 )
 
-// Bounds of a document.
+// Bounds of a document and of what is said about it.
 const (
-	MaxBytes = 1 << 20
-	maxDepth = 32
-	maxNodes = 100_000
+	MaxBytes    = 1 << 20
+	MaxProblems = 50
+	maxDepth    = 32
+	maxNodes    = 100_000
+	maxWord     = 64 // bytes of a name that is compared with the known ones
 )
 
 // A Document is a parsed file, whose values can be overridden before it is
@@ -62,6 +64,14 @@ func (p Problems) Error() string {
 		lines[i] = x.String()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Clip keeps the first MaxProblems, and says that there are more.
+func (p Problems) Clip() Problems {
+	if len(p) <= MaxProblems {
+		return p
+	}
+	return append(p[:MaxProblems:MaxProblems], Problem{Path: "file", Message: "has more mistakes", Remedy: "mend these first"})
 }
 
 // AsError gives the problems as one coded error about subject; nil if there
@@ -131,19 +141,19 @@ func checkTree(n *yaml.Node, path string, depth int, count *int) *Problem {
 		return refuse("has the tag "+n.Tag, "remove the tag")
 	}
 	if n.Kind == yaml.MappingNode {
-		var seen []string
+		seen := make(map[string]bool, len(n.Content)/2)
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
 			if key.Kind != yaml.ScalarNode || key.Value == "<<" {
 				p := at(key, orTop(path), "has a key that is not a name", "write keys as plain words")
 				return &p
 			}
-			if slices.Contains(seen, key.Value) {
-				p := at(key, join(path, key.Value), "is given twice", "keep one")
+			if seen[key.Value] {
+				p := at(key, join(path, clip(key.Value)), "is given twice", "keep one")
 				return &p
 			}
-			seen = append(seen, key.Value)
-			if p := checkTree(n.Content[i+1], join(path, key.Value), depth+1, count); p != nil {
+			seen[key.Value] = true
+			if p := checkTree(n.Content[i+1], join(path, clip(key.Value)), depth+1, count); p != nil {
 				return p
 			}
 		}
@@ -176,6 +186,10 @@ func (d *Document) Set(path, value string) error {
 	names := strings.Split(path, ".")
 	if slices.Contains(names, "") {
 		return galley.Errorf(galley.InvalidArgument, "--set", "%q is not a path", path).
+			WithRemedy("write --set recipe.epochs=3")
+	}
+	if len(names) > maxDepth {
+		return galley.Errorf(galley.InvalidArgument, "--set", "a path of %d names is too deep", len(names)).
 			WithRemedy("write --set recipe.epochs=3")
 	}
 	node := d.root
