@@ -20,6 +20,7 @@ var layers = map[string]layer{
 	"galley/internal/kernel":     1,
 	"galley/internal/strictyaml": 1,
 	"galley/examples/headlines":  1,
+	"galley/examples/jobs":       1,
 
 	"galley/evals":                     2,
 	"galley/evals/baseline":            2,
@@ -34,8 +35,8 @@ var layers = map[string]layer{
 	"galley/serving":                   2,
 
 	"galley/internal/ort/...":       3,
-	"galley/internal/store/...":     3,
 	"galley/internal/store":         3, // what the databases share
+	"galley/internal/store/...":     3,
 	"galley/internal/blob":          3,
 	"galley/trainer/engine/onnx":    3,
 	"galley/trainer/launch/process": 3,
@@ -62,6 +63,9 @@ var within = map[string][]string{
 
 	"galley/internal/ort":         {"galley/internal/ort/library"},
 	"galley/internal/ort/orttest": {"galley/internal/ort", "galley/internal/ort/library"},
+
+	"galley/internal/store/sqlite":    {"galley/internal/store"},
+	"galley/internal/store/storetest": {"galley/internal/store"},
 	// The API's handlers call control's methods; an interface between the two
 	// would have twenty methods and one implementation.
 	"galley/internal/rpc": {"galley/internal/control"},

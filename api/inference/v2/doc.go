@@ -1,0 +1,3 @@
+// Package inferencepb is the Open Inference Protocol, version 2, over gRPC,
+// written from its published field numbers.
+package inferencepb
