@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -416,6 +417,9 @@ type exportFile struct {
 }
 
 func newExportFile(root *os.Root, chunk *controlpb.FileChunk) (*exportFile, error) {
+	if err := root.MkdirAll(path.Dir(chunk.GetPath()), 0o755); err != nil {
+		return nil, fileError(chunk.GetPath(), err)
+	}
 	f, err := root.Create(chunk.GetPath())
 	if err != nil {
 		return nil, fileError(chunk.GetPath(), err)
