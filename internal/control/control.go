@@ -45,7 +45,7 @@ const (
 // maxEvaluations is how many evaluations run at once; others wait.
 const maxEvaluations = 2
 
-// Options make a Control. All but CPUs, Clock, Logger and Switch must be set.
+// Options make a Control. All but CPUs, Clock, Logger, Switch and Forget must be set.
 type Options struct {
 	Home     string
 	Store    *sqlite.Store
@@ -56,9 +56,12 @@ type Options struct {
 	CPUs     int              // shared by attempts; the machine's if 0
 	Clock    func() time.Time // time.Now if nil
 	Logger   *slog.Logger     // slog.Default() if nil
-	// Switch is called after an alias has moved, before the request that
-	// moved it is answered: serving opens what it points at now.
+	// Switch is called after an alias has moved or, with a change without
+	// alias, a version is new, before the request that did it is answered:
+	// serving opens what traffic goes to now.
 	Switch func(context.Context, registry.Change) error
+	// Forget is called after a version was deleted: serving closes it.
+	Forget func(model string, number int)
 	// Revision is galley's own version, for lineage.
 	Revision string
 }
@@ -75,6 +78,7 @@ type Control struct {
 	clock    func() time.Time
 	log      *slog.Logger
 	switched func(context.Context, registry.Change) error
+	forget   func(model string, number int)
 	revision string
 
 	changes    hub
@@ -98,7 +102,7 @@ type Control struct {
 func Open(ctx context.Context, o Options) (*Control, error) {
 	c := &Control{
 		home: o.Home, store: o.Store, blobs: o.Blobs, launcher: o.Launcher, drivers: o.Drivers, opener: o.Opener,
-		cpus: o.CPUs, clock: o.Clock, log: o.Logger, switched: o.Switch, revision: o.Revision,
+		cpus: o.CPUs, clock: o.Clock, log: o.Logger, switched: o.Switch, forget: o.Forget, revision: o.Revision,
 		wake: make(chan struct{}, 1), draining: make(chan struct{}), evaluating: make(chan struct{}, maxEvaluations),
 		attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
 	}

@@ -95,14 +95,14 @@ func (c *Control) act(ctx context.Context, e store.Effect) error {
 	}
 }
 
-// follow lets serving open what an alias points at now. A version that cannot
+// follow lets serving open what traffic goes to now. A version that cannot
 // be opened is reported; requests for it will say why.
 func (c *Control) follow(ctx context.Context, moved registry.Change) {
 	if c.switched == nil {
 		return
 	}
 	if err := c.switched(ctx, moved); err != nil {
-		c.log.Error("the version that an alias moved to cannot be opened", "alias", moved.Model+":"+moved.Alias, "version", moved.To, "error", err)
+		c.log.Error("a version cannot be opened for traffic", "model", moved.Model, "alias", moved.Alias, "version", moved.To, "error", err)
 	}
 }
 

@@ -118,8 +118,14 @@ func (c *Control) Import(ctx context.Context, by galley.Actor, name string, dige
 		}
 		v.Task, v.Labels, v.Artifacts = string(config.Task), config.Labels, files
 	}
-	v, _, err = c.store.Register(ctx, v)
-	return Imported{Version: v, Untrainable: untrainable(m)}, err
+	v, created, err := c.store.Register(ctx, v)
+	if err != nil {
+		return Imported{}, err
+	}
+	if created {
+		c.follow(ctx, registry.Change{Model: v.Name, To: v.Number})
+	}
+	return Imported{Version: v, Untrainable: untrainable(m)}, nil
 }
 
 // withConfig adds a galley.json to the files, if they have none.

@@ -137,6 +137,26 @@ func (c *Control) moved(ctx context.Context, r registry.Request, move func(conte
 	return change, nil
 }
 
+// Delete deletes a version that nothing needs, and returns it. Its blobs stay:
+// other versions may share them.
+func (c *Control) Delete(ctx context.Context, by galley.Actor, ref galley.Ref) (registry.Version, error) {
+	if ref.Version == 0 && ref.Digest == "" {
+		return registry.Version{}, galley.Errorf(galley.InvalidArgument, ref.String(), "does not name one version for good").
+			WithRemedy("name the version to delete: galley models delete %s@N", ref.Name)
+	}
+	v, err := c.resolveVersion(ctx, ref)
+	if err != nil {
+		return v, err
+	}
+	if v, err = c.store.DeleteVersion(ctx, v.Name, v.Number, registry.Stamp{By: by, At: c.now()}); err != nil {
+		return v, err
+	}
+	if c.forget != nil {
+		c.forget(v.Name, v.Number)
+	}
+	return v, nil
+}
+
 // Export gives the files of a version, one after the other: its artifacts,
 // labels, card and reports.
 func (c *Control) Export(ctx context.Context, ref galley.Ref, file func(registry.Artifact, io.Reader) error) error {

@@ -87,6 +87,29 @@ func TestClassifier(t *testing.T) {
 	w.testEvaluate(t, one)
 	dir := w.testExport(t, two)
 	w.testImport(t, dir)
+	w.testDelete(t)
+}
+
+// Nothing deletes what is needed, or by a name that may move on meanwhile.
+func (w *world) testDelete(t *testing.T) {
+	t.Helper()
+	var gone []string
+	w.forget = func(name string, number int) { gone = append(gone, galley.Ref{Name: name, Version: number}.String()) }
+	for text, want := range map[string]galley.Code{
+		"topic": galley.InvalidArgument, "topic:prod": galley.InvalidArgument, "topic@9": galley.NotFound,
+		"topic@1": galley.FailedPrecondition, "topic@2": galley.FailedPrecondition, "bare@1": "", "bare@2": galley.NotFound,
+	} {
+		ref, err := galley.ParseRef(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Delete(t.Context(), "ann", ref); galley.CodeOf(err) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if !slices.Equal(gone, []string{"bare@1"}) {
+		t.Errorf("serving forgot %q", gone)
+	}
 }
 
 func (w *world) testEvaluate(t *testing.T, ref galley.Ref) {

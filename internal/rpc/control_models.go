@@ -174,6 +174,19 @@ func changeAnswer(c registry.Change, err error) (*controlpb.AliasChange, error) 
 	return out, nil
 }
 
+// DeleteVersion deletes a version that nothing needs.
+func (s *Control) DeleteVersion(ctx context.Context, r *controlpb.VersionRequest) (*controlpb.DeleteVersionResponse, error) {
+	ref, err := galley.ParseRef(r.GetRef())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	v, err := s.control.Delete(ctx, actorOf(ctx), ref)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &controlpb.DeleteVersionResponse{Ref: v.Ref()}, nil
+}
+
 // ExportVersion streams the files of a version.
 func (s *Control) ExportVersion(r *controlpb.VersionRequest, stream grpc.ServerStreamingServer[controlpb.FileChunk]) error {
 	ref, err := galley.ParseRef(r.GetRef())

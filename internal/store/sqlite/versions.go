@@ -22,7 +22,9 @@ func (s *Store) Register(ctx context.Context, v registry.Version) (stored regist
 			return err
 		}
 		var newest int
-		if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(number), 0) FROM versions WHERE name = ?`, v.Name).Scan(&newest); err != nil {
+		err := tx.QueryRowContext(ctx, `SELECT coalesce(max(number), 0) FROM (
+			SELECT number FROM versions WHERE name = ? UNION ALL SELECT number FROM deleted_versions WHERE name = ?)`, v.Name, v.Name).Scan(&newest)
+		if err != nil {
 			return err
 		}
 		v.Number, v.Reports = newest+1, nil

@@ -19,6 +19,7 @@ import (
 // A Store is what the suite tests.
 type Store interface {
 	registry.Store
+	DeleteVersion(ctx context.Context, name string, number int, by registry.Stamp) (registry.Version, error)
 	AddDataset(ctx context.Context, m *dataset.Manifest, c store.Commit) (store.Dataset, bool, error)
 	Dataset(ctx context.Context, ref galley.Ref) (store.Dataset, error)
 	Datasets(ctx context.Context, after string, limit int) ([]store.Dataset, error)
@@ -52,6 +53,9 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"Aliases", testAliases},
 		{"AliasSequences", testAliasSequences},
 		{"Reports", testReports},
+		{"Delete", testDelete},
+		{"DeleteRefused", testDeleteRefused},
+		{"DeleteAliasPasts", testDeleteAliasPasts},
 		{"Audit", testAudit},
 		{"ConcurrentSaves", testConcurrentSaves},
 		{"ConcurrentPromotions", testConcurrentPromotions},
