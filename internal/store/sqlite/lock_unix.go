@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"galley"
 )
@@ -24,7 +26,7 @@ func acquire(path string) (*lock, error) {
 	if err != nil {
 		return nil, fileError(path, err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flock(f); err != nil {
 		defer f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, inUse(path, f)
@@ -38,6 +40,40 @@ func acquire(path string) (*lock, error) {
 	return l, nil
 }
 
+// The lock of a process that has ended may stay for a moment: until the system
+// has closed its files, or a child of it has become another program.
+const (
+	lockPatience = time.Second
+	lockPause    = 10 * time.Millisecond
+)
+
+// flock locks the file. It waits for a moment if its owner is gone.
+func flock(f *os.File) error {
+	for waited := time.Duration(0); ; waited += lockPause {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || waited >= lockPatience || !gone(owner(f)) {
+			return err
+		}
+		time.Sleep(lockPause)
+	}
+}
+
+// owner is what the file says of the process that locked it, "" for nothing.
+func owner(f *os.File) string {
+	data := make([]byte, 32)
+	n, err := f.ReadAt(data, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ""
+	}
+	return strings.TrimSpace(string(data[:n]))
+}
+
+// gone reports whether the numbered process is known to have ended.
+func gone(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	return err == nil && n > 0 && errors.Is(syscall.Kill(n, 0), syscall.ESRCH)
+}
+
 // sign writes the number of this process into the file.
 func (l *lock) sign() error {
 	if err := l.file.Truncate(0); err != nil {
@@ -48,12 +84,11 @@ func (l *lock) sign() error {
 }
 
 func inUse(path string, f *os.File) error {
-	data, err := io.ReadAll(io.LimitReader(f, 32))
-	owner := strings.TrimSpace(string(data))
-	if err != nil || owner == "" {
-		owner = "unknown"
+	pid := owner(f)
+	if pid == "" {
+		pid = "unknown"
 	}
-	return galley.Errorf(galley.FailedPrecondition, filepath.Dir(path), "is in use by the galley process with pid %s", owner).
+	return galley.Errorf(galley.FailedPrecondition, filepath.Dir(path), "is in use by the galley process with pid %s", pid).
 		WithRemedy("talk to that server instead of using --local, stop it, or set GALLEY_HOME to another folder")
 }
 

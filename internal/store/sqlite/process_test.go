@@ -227,3 +227,41 @@ func asNobody(t *testing.T, c *exec.Cmd, dir string) *exec.Cmd {
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	return c
 }
+
+// The lock of a process that is gone is waited for; that of one that lives is
+// not.
+func TestLockOutlivesItsOwner(t *testing.T) {
+	ended := child(t.Context(), "", t.TempDir())
+	ended.Args = append(ended.Args, "-test.run=^$")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	hold := func(pid int) *os.File {
+		f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(f, pid)
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f := hold(ended.Process.Pid)
+	time.AfterFunc(100*time.Millisecond, func() { f.Close() })
+	s, err := Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	f = hold(os.Getpid())
+	defer f.Close()
+	began := time.Now()
+	_, err = Open(t.Context(), dir)
+	if galley.CodeOf(err) != galley.FailedPrecondition || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) || time.Since(began) > lockPatience/2 {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
