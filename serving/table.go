@@ -121,6 +121,19 @@ func (t *Table) Follow(ctx context.Context, name string) error {
 	return nil
 }
 
+// Refresh is Follow for a model whose traffic goes somewhere already. A version
+// that is new may be what traffic goes to now; if nobody asks, nothing opens.
+func (t *Table) Refresh(ctx context.Context, name string) error {
+	t.mu.Lock()
+	m, ok := t.models[name]
+	asked := ok && m.traffic != nil
+	t.mu.Unlock()
+	if !asked {
+		return nil
+	}
+	return t.Follow(ctx, name)
+}
+
 // Forget closes a version that was deleted.
 func (t *Table) Forget(name string, number int) {
 	t.mu.Lock()

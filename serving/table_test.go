@@ -190,3 +190,33 @@ func TestFailedOpenIsTriedAgain(t *testing.T) {
 		t.Error(fmt.Errorf("the next try: %w", err))
 	}
 }
+
+// Without prod, traffic goes to the newest version: one that appears is taken
+// up if someone asks for the model.
+func TestRefresh(t *testing.T) {
+	store, o := newModels(1), &opens{}
+	table := NewTable(store, o.do)
+	defer table.Close()
+	if err := table.Refresh(t.Context(), "news"); err != nil || o.opened.Load() != 0 {
+		t.Errorf("%d opened, %v", o.opened.Load(), err)
+	}
+	asks := func(want int) {
+		t.Helper()
+		l, err := table.Acquire(t.Context(), "news", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Release()
+		if l.Version.Number != want {
+			t.Errorf("version %d answers, want %d", l.Version.Number, want)
+		}
+	}
+	asks(1)
+	store.mu.Lock()
+	store.m.Versions = append(store.m.Versions, registry.Summary{Number: 2})
+	store.mu.Unlock()
+	if err := table.Refresh(t.Context(), "news"); err != nil {
+		t.Error(err)
+	}
+	asks(2)
+}

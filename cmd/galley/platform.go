@@ -57,10 +57,11 @@ func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, 
 		Logger:   log, Revision: revision,
 		Switch: func(ctx context.Context, change registry.Change) error {
 			if change.Alias != registry.Prod {
-				return nil
+				return p.table.Refresh(ctx, change.Model)
 			}
 			return p.table.Follow(ctx, change.Model)
 		},
+		Forget: p.table.Forget,
 	})
 	if err != nil {
 		return nil, err
