@@ -52,10 +52,10 @@ func NewHTTPHandler(inference *Inference, log *slog.Logger) http.Handler {
 	api := &httpAPI{mux: http.NewServeMux(), log: log}
 	api.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "%s %s serves the Open Inference Protocol, version 2, at /v2\n", inference.Name, inference.Version)
+		fmt.Fprintf(w, "%s serves the Open Inference Protocol, version 2, at /v2\n", inference.Name)
 	})
 	api.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		api.fail(w, &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; GET /v2 says what is", printable(r.URL.Path))})
+		api.fail(w, &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; routes begin with /v2/models and /v2/health", printable(r.URL.Path))})
 	})
 	inferenceRoutes(api, inference)
 	// Pages of other sites may not have a reader's browser ask on their behalf.

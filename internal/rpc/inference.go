@@ -159,7 +159,7 @@ func (s *Inference) response(r *inferencepb.ModelInferRequest, lease *serving.Le
 	for _, asked := range r.GetOutputs() {
 		if _, ok := outputs[asked.GetName()]; !ok {
 			return nil, galley.Errorf(galley.InvalidArgument, printable(asked.GetName()), "is not an output of %s", lease.Version.Ref()).
-				WithRemedy("ask ModelMetadata for its outputs")
+				WithRemedy("the model's metadata list its outputs")
 		}
 	}
 	for _, v := range lease.Signature.Outputs {
