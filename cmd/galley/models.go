@@ -316,10 +316,15 @@ func uploadModel(ctx context.Context, c controlpb.ControlClient, files modelFile
 		}
 		return path
 	}
+	config := ""
+	if files.labels == "" {
+		config = beside("", "galley.json") // of an exported version
+	}
 	for _, f := range []struct{ name, path string }{
 		{"model.onnx", files.graph},
 		{"tokenizer.json", beside(files.tokenizer, "tokenizer.json")},
 		{"labels.json", beside(files.labels, "labels.json")},
+		{"galley.json", config},
 	} {
 		if f.path == "" {
 			continue

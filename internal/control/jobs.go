@@ -10,6 +10,8 @@ import (
 
 	"galley"
 	"galley/internal/store"
+	"galley/registry"
+	"galley/task"
 	"galley/trainer"
 )
 
@@ -95,12 +97,27 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	}
 	v, err := c.resolveVersion(ctx, from)
 	if galley.CodeOf(err) == galley.NotFound && from.Digest != "" {
-		_, err = c.upload(from.Digest)
+		files, err := c.upload(from.Digest)
 		j.Parent = from.Digest
+		if err != nil {
+			return j, err
+		}
+		return j, canGoOn(files)
+	}
+	if err != nil {
 		return j, err
 	}
 	j.Parent, j.ParentRef = v.Digest, v.Ref()
-	return j, err
+	return j, canGoOn(v.Artifacts)
+}
+
+// canGoOn checks that a model has what training it needs.
+func canGoOn(files []registry.Artifact) error {
+	if slices.ContainsFunc(files, func(a registry.Artifact) bool { return a.Path == task.TokenizerFile }) {
+		return nil
+	}
+	return galley.Errorf(galley.FailedPrecondition, "from", "the model has no %s", task.TokenizerFile).
+		WithRemedy("put the tokenizer.json that the model was trained with beside its graph")
 }
 
 // fits checks a spec against its dataset.

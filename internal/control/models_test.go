@@ -219,7 +219,11 @@ func (w *world) testImport(t *testing.T, dir string) {
 	if _, err = w.Import(t.Context(), "ann", "bare", bare, "text-mlm"); galley.CodeOf(err) != galley.InvalidArgument {
 		t.Error(err)
 	}
-	// A job may go on from an upload.
+	// A job may go on from an upload that has a tokenizer.
+	_, err = w.Submit(t.Context(), "ann", jobFile("onward", "text-mlm", "from: "+string(upload("model.onnx"))+"\n"), nil, "")
+	if galley.CodeOf(err) != galley.FailedPrecondition || !strings.Contains(err.Error(), "tokenizer.json") {
+		t.Error(err)
+	}
 	j := w.wait(t, w.submit(t, jobFile("onward", "text-mlm", "recipe: {epochs: 1}\nfrom: "+string(full)+"\n")).ID)
 	if j.Phase != trainer.Succeeded || j.Parent != full || j.ParentRef != "" {
 		t.Errorf("%+v", j)

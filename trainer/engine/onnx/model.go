@@ -2,10 +2,15 @@ package onnx
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"galley"
 	"galley/dataset"
+	"galley/feature/text"
 	graph "galley/onnx"
 	"galley/task"
 	"galley/trainer"
@@ -29,22 +34,38 @@ func encoderOf(m trainer.Model, vocabulary int) architecture.TextEncoder {
 
 // A parent is the model that a job goes on from.
 type parent struct {
-	config    *task.Config
+	labels    []string // that its head tells apart, if it has one
+	maxLength int      // tokens that it takes
 	tokenizer tokenizer
 	model     *graph.Model
 	encoder   *architecture.TextEncoder // nil for a graph that galley did not build
 }
 
+// openParent reads the model's folder. That of an outside graph has no
+// galley.json.
 func openParent(dir string) (*parent, error) {
-	bundle, err := task.OpenBundleDir(dir)
+	t, err := parentTokenizer(filepath.Join(dir, task.TokenizerFile))
 	if err != nil {
 		return nil, err
 	}
-	m, err := graph.ReadFile(bundle.ModelPath(), graph.ReadOptions{})
+	m, err := graph.ReadFile(filepath.Join(dir, task.ModelFile), graph.ReadOptions{})
 	if err != nil {
 		return nil, err
 	}
-	p := &parent{config: bundle.Config, tokenizer: bundle.Tokenizer, model: m}
+	p := &parent{maxLength: outsideLength, tokenizer: t, model: m}
+	if n := t.MaxLength(); n > 0 {
+		p.maxLength = n
+	}
+	if f, err := os.Open(filepath.Join(dir, task.ConfigFile)); err == nil {
+		defer f.Close()
+		config, err := task.DecodeConfig(f)
+		if err != nil {
+			return nil, err
+		}
+		p.labels, p.maxLength = config.Labels, config.MaxLength
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, galley.Errorf(galley.FailedPrecondition, task.ConfigFile, "%w", err)
+	}
 	if sizes, ok := m.Metadata[encoderKey]; ok {
 		p.encoder = &architecture.TextEncoder{}
 		if err := json.Unmarshal([]byte(sizes), p.encoder); err != nil {
@@ -52,6 +73,23 @@ func openParent(dir string) (*parent, error) {
 		}
 	}
 	return p, nil
+}
+
+// outsideLength is how many tokens a graph takes whose tokenizer does not say:
+// as many as the encoders that most graphs hold.
+const outsideLength = 512
+
+func parentTokenizer(path string) (tokenizer, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, galley.Errorf(galley.FailedPrecondition, "from", "the model has no %s", task.TokenizerFile).
+			WithRemedy("put the tokenizer.json that the model was trained with beside its graph")
+	}
+	if err != nil {
+		return nil, galley.Errorf(galley.FailedPrecondition, task.TokenizerFile, "%w", err)
+	}
+	defer f.Close()
+	return text.Load(f)
 }
 
 // classifier builds the graph of a classification job: new, or onto its
@@ -75,11 +113,7 @@ func classifier(r engine.Request, p *parent, t tokenizer, rows dataset.Rows) (*g
 		}
 		outside, err := architecture.TextInputs(p.model)
 		in := task.Inputs{IDs: outside.IDs, Mask: outside.Mask, Types: outside.Types}
-		length := spec.Model.MaxLength
-		if p.config.MaxLength > 0 {
-			length = min(length, p.config.MaxLength)
-		}
-		return m, in, length, err
+		return m, in, min(spec.Model.MaxLength, p.maxLength), err
 	}
 	if p != nil {
 		encoder = *p.encoder
@@ -93,7 +127,7 @@ func classifier(r engine.Request, p *parent, t tokenizer, rows dataset.Rows) (*g
 		return nil, own, 0, err
 	}
 	if p != nil {
-		inherit(m, p.model, slices.Equal(p.config.Labels, r.Data.Labels))
+		inherit(m, p.model, slices.Equal(p.labels, r.Data.Labels))
 	}
 	return m, own, encoder.MaxLength, nil
 }
