@@ -291,3 +291,14 @@ func TestPeerSpeed(t *testing.T) {
 		}
 	}
 }
+
+// allSharedTexts returns the texts of every shared CSV.
+func allSharedTexts(tb testing.TB) []string {
+	var texts []string
+	for _, set := range []string{"ag_news", "thucnews"} {
+		for _, split := range []string{"train", "test"} {
+			texts = append(texts, sharedTexts(tb, set, split)...)
+		}
+	}
+	return texts
+}

@@ -56,17 +56,6 @@ func sharedTexts(tb testing.TB, set, split string) []string {
 	return texts
 }
 
-// allSharedTexts returns the texts of every shared CSV.
-func allSharedTexts(tb testing.TB) []string {
-	var texts []string
-	for _, set := range []string{"ag_news", "thucnews"} {
-		for _, split := range []string{"train", "test"} {
-			texts = append(texts, sharedTexts(tb, set, split)...)
-		}
-	}
-	return texts
-}
-
 func loadFile(tb testing.TB, path string) *Tokenizer {
 	tb.Helper()
 	f, err := os.Open(path)

@@ -42,7 +42,7 @@ func (s *Inference) ServerReady(context.Context, *inferencepb.ServerReadyRequest
 
 // ServerMetadata names the server and what it speaks beyond the protocol.
 func (s *Inference) ServerMetadata(context.Context, *inferencepb.ServerMetadataRequest) (*inferencepb.ServerMetadataResponse, error) {
-	return &inferencepb.ServerMetadataResponse{Name: s.Name, Version: s.Version, Extensions: []string{"binary_tensor_data"}}, nil
+	return &inferencepb.ServerMetadataResponse{Name: s.Name, Version: s.Version}, nil
 }
 
 // ModelReady reports whether a model can be asked; it opens it to know.

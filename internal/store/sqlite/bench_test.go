@@ -12,6 +12,9 @@ import (
 func BenchmarkSaveJob(b *testing.B) {
 	s := open(b, b.TempDir())
 	j, err := s.CreateJob(b.Context(), storetest.Job("a"), store.Commit{})
+	if err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		if j, err = s.SaveJob(b.Context(), j, store.Commit{Action: "job.step", Effects: []store.Effect{{Kind: "e"}}}); err != nil {
 			b.Fatal(err)

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,7 +42,7 @@ func TestRealFullDisk(t *testing.T) {
 	if err := syscall.Mount("galley-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=4m"); err != nil {
 		t.Skipf("cannot be mounted again: %v", err)
 	}
-	if err := s.AppendLines(t.Context(), "a", []store.Line{{Text: fmt.Sprint("more")}}); err != nil {
+	if err := s.AppendLines(t.Context(), "a", []store.Line{{Text: "more"}}); err != nil {
 		t.Errorf("with space again: %v", err)
 	}
 }

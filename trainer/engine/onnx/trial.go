@@ -40,7 +40,6 @@ type trial struct {
 	valid     *dataset.Loader[example] // nil without a validation split
 	report    func(engine.Event)
 	state     checkpoint.State
-	metrics   map[string]float64
 	truncated int
 	window    progressWindow
 }
