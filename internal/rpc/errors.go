@@ -51,6 +51,7 @@ var galleyCodes = func() map[codes.Code]galley.Code {
 
 // statusOf turns an error into a gRPC status with google.rpc.ErrorInfo, and
 // BadRequest for the mistakes of a file. A status stays as it is; nil is nil.
+// The message begins with the subject: most clients show it alone.
 func statusOf(err error) error {
 	if err == nil {
 		return nil
@@ -59,7 +60,7 @@ func statusOf(err error) error {
 		return err
 	}
 	e := galley.AsError(err)
-	message := e.Message
+	message := subjectPrefix(e.Subject) + e.Message
 	if e.Code == galley.Unknown || e.Code == "" {
 		// Not worded for users: it may name files of the server.
 		message = "the server failed; its log says why"
@@ -93,6 +94,14 @@ func statusOf(err error) error {
 		}
 	}
 	return &failure{detailed, err}
+}
+
+// subjectPrefix is what a status's message about a subject begins with.
+func subjectPrefix(subject string) string {
+	if subject == "" {
+		return ""
+	}
+	return subject + ": "
 }
 
 // A failure is a status that keeps its cause for the server's own log.
@@ -140,6 +149,7 @@ func FromStatus(err error) *galley.Error {
 			e.Code = code
 		}
 		e.Subject, e.Remedy = info.GetMetadata()["subject"], info.GetMetadata()["remedy"]
+		e.Message = strings.TrimPrefix(s.Message(), subjectPrefix(e.Subject))
 	}
 	return e
 }

@@ -47,7 +47,7 @@ func TestStatusOf(t *testing.T) {
 		{context.DeadlineExceeded, codes.DeadlineExceeded, "context deadline exceeded"},
 		{errors.New("open /secret/file: no"), codes.Unknown, "the server failed; its log says why"},
 		{status.Error(codes.NotFound, "as it is"), codes.NotFound, "as it is"},
-		{galley.Errorf(galley.InvalidArgument, "a\xff", "%s", strings.Repeat("x", 1<<20)), codes.InvalidArgument, strings.Repeat("x", maxStatusText) + "…"},
+		{galley.Errorf(galley.InvalidArgument, "a\xff", "%s", strings.Repeat("x", 1<<20)), codes.InvalidArgument, "a\uFFFD: " + strings.Repeat("x", maxStatusText-len("a\xff: ")) + "…"},
 	} {
 		s := status.Convert(statusOf(c.err))
 		if s.Code() != c.code || s.Message() != c.text {
