@@ -21,6 +21,7 @@ var layers = map[string]layer{
 	"galley/internal/strictyaml": 1,
 	"galley/examples/headlines":  1,
 	"galley/examples/jobs":       1,
+	"galley/examples/peers":      1,
 
 	"galley/evals":                     2,
 	"galley/evals/baseline":            2,

@@ -1,0 +1,77 @@
+package peers_test
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A quickstarted is what the quickstart leaves behind: a home with the models
+// headlines-base@1, headlines@1 (which is prod) and headlines@2, on which a
+// server runs for all tests that ask for it.
+type quickstarted struct {
+	once   sync.Once
+	err    error
+	server *server
+}
+
+// quickstart returns the server on the quickstart's home.
+func quickstart(t *testing.T) *server {
+	t.Helper()
+	path := program(t)
+	shared.once.Do(func() {
+		home := filepath.Join(scratch, "quickstart")
+		if out, err := exec.CommandContext(t.Context(), path, "quickstart", "--home", home, "-o", "json").CombinedOutput(); err != nil {
+			shared.err = fmt.Errorf("galley quickstart: %w\n%s", err, out)
+			return
+		}
+		shared.err = errors.New("the server on the quickstart's home did not start")
+		shared.server = startServer(t, home)
+		shared.err = nil
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.server
+}
+
+func (q *quickstarted) end() {
+	if q.server != nil {
+		q.server.stop()
+	}
+}
+
+// A prediction is what `predict` says of texts.
+type prediction struct {
+	Model   string
+	Outputs []answer
+}
+
+// An answer is a classifier's to one text.
+type answer struct {
+	Label  string             `json:"label"`
+	Score  float64            `json:"score"`
+	Scores map[string]float64 `json:"scores"`
+}
+
+// predict asks the command for answers to texts.
+func predict(t *testing.T, s *server, ref string, texts []string) prediction {
+	t.Helper()
+	var p prediction
+	args := []string{"predict", ref}
+	for _, text := range texts {
+		if strings.ContainsRune(text, '\n') {
+			t.Fatalf("%q is not one line", text)
+		}
+		args = append(args, "--text", text)
+	}
+	s.call(t, &p, args...)
+	if len(p.Outputs) != len(texts) {
+		t.Fatalf("%d answers to %d texts", len(p.Outputs), len(texts))
+	}
+	return p
+}
