@@ -7,7 +7,7 @@ BIN       := bin/galley
 VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_  := -trimpath -ldflags "-X main.revision=$(VERSION)"
 
-.PHONY: build quickstart test test-peers test-cluster lint generate bench up fuzz clean
+.PHONY: build quickstart test test-peers test-accuracy lint generate bench up fuzz clean
 
 build: ## writes bin/galley
 	$(GO) build $(GOFLAGS_) -o $(BIN) ./cmd/galley
@@ -34,6 +34,10 @@ $(PEERS)/done: peers/requirements.txt
 test-peers: build $(PEERS)/done ## against PyTorch, onnxruntime, tokenizers, scikit-learn, tritonclient
 	$(BIN) doctor --fix
 	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(GO) test -count=1 -tags peers -run Peer -timeout 30m ./...
+
+test-accuracy: build $(PEERS)/done ## trains the shipped job files on the shared data, against scikit-learn
+	$(BIN) doctor --fix
+	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(GO) test -count=1 -tags accuracy -timeout 90m -v ./examples
 
 bench: build $(PEERS)/done ## measures; writes what docs/benchmarks.md quotes
 	$(BIN) doctor --fix

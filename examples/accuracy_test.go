@@ -1,16 +1,18 @@
 //go:build accuracy
 
 // Package examples_test trains the shipped job files on the shared data and
-// holds them to what their comments promise. It takes an hour on two cores:
+// holds them to what their comments promise. It takes about half an hour on two idle cores:
 //
 //	make test-accuracy
 package examples_test
 
 import (
 	"context"
+	"encoding/csv"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -47,7 +49,6 @@ func sources(t *testing.T) map[string]source {
 			train: filepath.Join(shared, "thucnews", "train.csv"), test: filepath.Join(shared, "thucnews", "test.csv"),
 			columns: "text=title,label=label",
 		},
-		"cv": {train: "/work/tmp/cv/train.csv", valid: "/work/tmp/cv/valid.csv", columns: "text=text,label=label,language=language"},
 		"headlines": {
 			train: "headlines/train.csv", valid: "headlines/valid.csv", test: "headlines/test.csv",
 			columns: "text=text,label=label,language=language",
@@ -158,6 +159,83 @@ func evaluate(t *testing.T, result engine.Result, data frozen, split string) (re
 		t.Fatal(err)
 	}
 	return report, right
+}
+
+// scikitLearn fits TF-IDF with logistic regression, tuned on the validation
+// split, and returns its accuracy on the test split.
+func scikitLearn(t *testing.T, name string, data frozen) float64 {
+	t.Helper()
+	python := os.Getenv("GALLEY_PEERS_PYTHON")
+	if python == "" {
+		t.Skip("GALLEY_PEERS_PYTHON is not set: make test-accuracy sets it")
+	}
+	dir := t.TempDir()
+	for _, split := range []string{"train", "valid", "test"} {
+		rows, err := dataset.OpenRecordsFile(data.records[split])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		f, err := os.Create(filepath.Join(dir, split+".csv"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := csv.NewWriter(f)
+		for row, err := range evals.Sequence(rows) {
+			if err == nil {
+				err = w.Write([]string{row.Text, row.Label})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Flush()
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "tfidf.py"), dir).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	accuracy, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: TF-IDF with logistic regression %.4f", name, accuracy)
+	return accuracy
+}
+
+// TestShippedJobs holds the shipped job files to their bars on the test
+// splits, and the shortest file to a point below them: means of three seeds.
+func TestShippedJobs(t *testing.T) {
+	for _, c := range []struct {
+		data string
+		bar  float64
+	}{{"ag-news", .870}, {"thucnews", .885}} {
+		t.Run(c.data, func(t *testing.T) {
+			data := freeze(t, c.data, sources(t)[c.data])
+			baseline := scikitLearn(t, c.data, data)
+			mean := func(path string) float64 {
+				sum := 0.0
+				for seed := 1; seed <= 3; seed++ {
+					result, seconds := job(t, path, data, "", "data.dataset="+c.data, fmt.Sprintf("recipe.seed=%d", seed))
+					report, _ := evaluate(t, result, data, "test")
+					t.Logf("%s seed %d: %.4f in %.0f s", path, seed, report.Metrics["accuracy"].Value, seconds)
+					sum += report.Metrics["accuracy"].Value
+				}
+				return sum / 3
+			}
+			shipped, shortest := mean("jobs/"+c.data+".yaml"), mean("jobs/shortest.yaml")
+			t.Logf("%s: shipped %.4f, shortest %.4f, TF-IDF %.4f", c.data, shipped, shortest, baseline)
+			if shipped < c.bar || shipped < baseline-.005 {
+				t.Errorf("the shipped job file has %.4f, want %.3f and at least %.4f", shipped, c.bar, baseline-.005)
+			}
+			if shortest < shipped-.01 {
+				t.Errorf("the shortest job file has %.4f, the shipped one %.4f", shortest, shipped)
+			}
+		})
+	}
 }
 
 // TestTry trains one job file with the sets in GALLEY_SETS (separated by
