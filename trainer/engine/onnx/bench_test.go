@@ -41,7 +41,8 @@ func benchTraining(t *testing.T, d duel) {
 		mine, peer = append(mine, 1000*o.Seconds/steps), append(peer, 1000*p.Seconds/steps)
 	}
 	t.Logf("steps per second, galley to PyTorch: %s; by processor time %s; ms a step: galley %s, PyTorch %s", wall, processor, mine, peer)
-	if m := wall.median(); m < 1 {
+	// The promise is for two threads; one thread is measured beside them.
+	if m := wall.median(); m < 1 && d.Threads == 2 {
 		t.Errorf("galley makes %.3f of PyTorch's steps per second", m)
 	}
 	a, b := ours.peakMemory(), theirs.peakMemory()
