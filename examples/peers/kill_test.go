@@ -13,7 +13,7 @@ import (
 	"galley/examples/headlines"
 )
 
-// The job whose processes are killed: a classifier of a hundred steps.
+// The job whose processes are killed: a classifier of sixty steps.
 const (
 	killedJob = `apiVersion: galley/v1
 kind: Train
@@ -21,7 +21,7 @@ name: topics
 task: text-classification
 data: {dataset: headlines}
 model: {layers: 2, hidden: 64, heads: 2, max_length: 48, ngrams: {buckets: 4096, orders: 2, width: 16}}
-recipe: {max_steps: 100, validate_every: 25, checkpoint_every: 5, seed: 3}
+recipe: {max_steps: 60, validate_every: 20, checkpoint_every: 5, seed: 3}
 `
 	checkpointEvery = 5
 	kills           = 10
@@ -44,11 +44,11 @@ type jobState struct {
 	Error *struct{ Message string }
 }
 
-// TestKilledJob kills an attempt's process, its server, or both at ten random
+// TestPeerKill kills an attempt's process, its server, or both at ten random
 // moments: every job still comes to its end, begins each attempt at its last
 // checkpoint, and makes the model that the job makes that nobody disturbs.
 // GALLEY_KILL_SEED repeats a run's moments.
-func TestKilledJob(t *testing.T) {
+func TestPeerKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains and kills for most of a minute")
 	}
@@ -116,7 +116,11 @@ func undisturbed(t *testing.T, file string) (time.Duration, string) {
 	if len(j.Attempts) != 1 || j.Attempts[0].Ended == nil || len(j.Versions) != 1 {
 		t.Fatalf("undisturbed, the job is %+v", j)
 	}
-	return j.Attempts[0].Ended.Sub(j.Attempts[0].Started), digestOf(t, s, j.Versions[0])
+	digest := digestOf(t, s, j.Versions[0])
+	if status := s.stop(); status != 0 {
+		t.Errorf("after SIGTERM, the server exits %d: %s", status, s.said())
+	}
+	return j.Attempts[0].Ended.Sub(j.Attempts[0].Started), digest
 }
 
 func showJob(t *testing.T, s *server, id string) (j jobState) {

@@ -26,12 +26,16 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(scratch)
-	defer func() { shared.end() }()
+	defer func() {
+		for _, end := range atEnd {
+			end()
+		}
+	}()
 	return m.Run()
 }
 
-// shared is the home that the quickstart left, with a server on it.
-var shared quickstarted
+// atEnd is what ends what several tests share.
+var atEnd []func()
 
 // errNoRuntime says that models cannot be run here.
 var errNoRuntime = errors.New("no ONNX Runtime")

@@ -1,3 +1,5 @@
+//go:build peers
+
 package peers_test
 
 import (
@@ -10,10 +12,10 @@ import (
 	"testing"
 )
 
-// A quickstarted is what the quickstart leaves behind: a home with the models
+// shared is what the quickstart leaves behind: a home with the models
 // headlines-base@1, headlines@1 (which is prod) and headlines@2, on which a
 // server runs for all tests that ask for it.
-type quickstarted struct {
+var shared struct {
 	once   sync.Once
 	err    error
 	server *server
@@ -32,17 +34,12 @@ func quickstart(t *testing.T) *server {
 		shared.err = errors.New("the server on the quickstart's home did not start")
 		shared.server = startServer(t, home)
 		shared.err = nil
+		atEnd = append(atEnd, func() { shared.server.stop() })
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
 	return shared.server
-}
-
-func (q *quickstarted) end() {
-	if q.server != nil {
-		q.server.stop()
-	}
 }
 
 // A prediction is what `predict` says of texts.
