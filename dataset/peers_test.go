@@ -28,7 +28,7 @@ pq.write_table(table(pa.string(), pa.int8()), out + "/int8.parquet", compression
 pq.write_table(table(pa.string(), pa.uint64()), out + "/uint64.parquet", write_page_index=True)
 `
 
-func TestParquetFromPyArrow(t *testing.T) {
+func TestPeerPyArrow(t *testing.T) {
 	python := os.Getenv("GALLEY_PEERS_PYTHON")
 	if python == "" {
 		python = "python3"

@@ -32,7 +32,7 @@ for case in json.load(sys.stdin):
 json.dump(out, sys.stdout)
 `
 
-func TestAgainstScikitLearn(t *testing.T) {
+func TestPeerScikitLearn(t *testing.T) {
 	python := os.Getenv("GALLEY_PEERS_PYTHON")
 	if python == "" {
 		t.Skip("GALLEY_PEERS_PYTHON names no Python with scikit-learn")

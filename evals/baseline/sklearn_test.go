@@ -88,7 +88,7 @@ out["vector"] = sorted([[k, float(xt[0, i])] for k, i in v.vocabulary_.items() i
 json.dump(out, sys.stdout)
 `
 
-func TestAgainstScikitLearn(t *testing.T) {
+func TestPeerScikitLearn(t *testing.T) {
 	python := os.Getenv("GALLEY_PEERS_PYTHON")
 	if python == "" {
 		t.Skip("GALLEY_PEERS_PYTHON names no Python with scikit-learn")

@@ -251,9 +251,9 @@ func TestPeerNormalizers(t *testing.T) {
 	}
 }
 
-// TestPeerSpeed compares the time of one pass over the shared texts on one
+// TestBenchTokenizers compares the time of one pass over the shared texts on one
 // thread, in turns.
-func TestPeerSpeed(t *testing.T) {
+func TestBenchTokenizers(t *testing.T) {
 	p, tok := newPeer(t), miniLM(t)
 	p.load(sharedFile(t, "models", "all-minilm-l6-v2", "tokenizer.json"))
 	for _, set := range []string{"ag_news", "thucnews"} {

@@ -56,7 +56,7 @@ func writeFloats(t testing.TB, path string, x []float32) {
 	}
 }
 
-func TestAdamWAgainstPyTorch(t *testing.T) {
+func TestPeerAdamW(t *testing.T) {
 	const n, steps = 4099, 20
 	dir := t.TempDir()
 	src, dst := filepath.Join(dir, "in"), filepath.Join(dir, "out")
@@ -88,9 +88,9 @@ func TestAdamWAgainstPyTorch(t *testing.T) {
 	}
 }
 
-// TestAdamWSpeed alternates steps of both, so that load on the machine meets
+// TestBenchAdamW alternates steps of both, so that load on the machine meets
 // both alike; it reports and does not judge.
-func TestAdamWSpeed(t *testing.T) {
+func TestBenchAdamW(t *testing.T) {
 	if testing.Short() {
 		t.Skip("timing is not for short runs")
 	}

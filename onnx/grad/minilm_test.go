@@ -31,9 +31,9 @@ func sharedModel(t testing.TB, name string) string {
 	return ""
 }
 
-// TestMiniLMAgainstPyTorch compares every gradient of an exported encoder, of
+// TestPeerMiniLM compares every gradient of an exported encoder, of
 // a loss over both its outputs.
-func TestMiniLMAgainstPyTorch(t *testing.T) {
+func TestPeerMiniLM(t *testing.T) {
 	m, err := onnx.ReadFile(sharedModel(t, "all-minilm-l6-v2/model.onnx"), onnx.ReadOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -244,14 +244,14 @@ func comparePyTorch(t *testing.T, tr trial) {
 	t.Logf("%d gradients, the worst off by %.2g of its largest value (%s)", compared, worst, worstName)
 }
 
-func TestTextEncoderAgainstPyTorch(t *testing.T) {
+func TestPeerTextEncoder(t *testing.T) {
 	t.Run("classifier", func(t *testing.T) { comparePyTorch(t, classifierTrial(t)) })
 	t.Run("masked language model", func(t *testing.T) { comparePyTorch(t, maskedTrial(t)) })
 }
 
-// TestTextEncoderRepeatable runs a step of the text encoder several times on
+// TestPeerTextEncoderRepeatable runs a step of the text encoder several times on
 // two threads: all gradients are the same bit for bit.
-func TestTextEncoderRepeatable(t *testing.T) {
+func TestPeerTextEncoderRepeatable(t *testing.T) {
 	tr := maskedTrial(t)
 	_, s, feeds := tr.open(t, 2)
 	first := map[string][]byte{}
@@ -387,11 +387,11 @@ func (tr trial) peer(t testing.TB, threads int) stepper {
 	}
 }
 
-// TestSpeedAgainstPyTorch reports the ratio of PyTorch's time to ours for
+// TestBenchGradients reports the ratio of PyTorch's time to ours for
 // forward and backward of the text encoder; both processes exist throughout
 // and take turns. On a machine that does other work too, the processor time
 // on one thread tells more than the wall's clock on two.
-func TestSpeedAgainstPyTorch(t *testing.T) {
+func TestBenchGradients(t *testing.T) {
 	const repeats, steps = 9, 3
 	for _, c := range []struct {
 		name string
