@@ -80,6 +80,29 @@ func TestMakeTargetsExist(t *testing.T) {
 	}
 }
 
+// TestBenchmarksExist holds that the tests which pages say to run are in the
+// packages that they name.
+func TestBenchmarksExist(t *testing.T) {
+	for _, p := range pages(t) {
+		for _, c := range commands(t, p, "go test") {
+			folder := c.words[len(c.words)-1]
+			at := slices.Index(c.words, "-run")
+			if at < 0 {
+				continue
+			}
+			files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(folder), "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(files, func(file string) bool {
+				return strings.Contains(read(t, file), "\nfunc "+c.words[at+1])
+			}) {
+				t.Errorf("%s: %q: %s has no such test", c.page, c.line, folder)
+			}
+		}
+	}
+}
+
 // A program runs galley from the repository's root, in a home of its own.
 type program struct {
 	binary, home string
