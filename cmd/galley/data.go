@@ -17,8 +17,9 @@ import (
 
 func (a *app) dataCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "data",
-		Short: "Freeze datasets and look at them",
+		Use:     "data",
+		Short:   "Freeze datasets and look at them",
+		Example: "  galley data add headlines --train train.csv --test test.csv --format csv\n  galley data list",
 	}
 	c.AddCommand(a.dataAddCommand(), a.dataListCommand(), a.dataShowCommand())
 	return c

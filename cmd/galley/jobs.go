@@ -18,7 +18,10 @@ import (
 )
 
 func (a *app) jobsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "jobs", Short: "Watch and steer jobs"}
+	c := &cobra.Command{
+		Use: "jobs", Short: "Watch and steer jobs",
+		Example: "  galley jobs list\n  galley jobs explain news-topic-3f2a",
+	}
 	var follow bool
 	logs := &cobra.Command{
 		Use: "logs JOB", Short: "Print a job's log", Example: "  galley jobs logs news-topic-3f2a --follow", Args: cobra.ExactArgs(1),

@@ -128,18 +128,22 @@ func commandsOf(c *cobra.Command) []*cobra.Command {
 	return all
 }
 
-// checkArguments makes a wrong number of arguments, or a word that is no
-// subcommand, a usage error.
+// checkArguments makes a wrong number of arguments, a word that is no
+// subcommand, or a flag that is missing a usage error.
 func checkArguments(c *cobra.Command) {
 	inner := c.Args
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if inner == nil && cmd.HasSubCommands() && len(args) > 0 {
 			return usagef("%q is not a command of %q; see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())
 		}
-		if inner == nil {
-			return nil
+		var err error
+		if inner != nil {
+			err = inner(cmd, args)
 		}
-		if err := inner(cmd, args); err != nil {
+		if err == nil {
+			err = cmd.ValidateRequiredFlags()
+		}
+		if err != nil {
 			return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 		}
 		return nil
@@ -154,13 +158,17 @@ func checkArguments(c *cobra.Command) {
 func laterCommands() []*cobra.Command {
 	var commands []*cobra.Command
 	for _, name := range []string{"distill", "quantize", "federate", "search", "ab", "feedback", "audit", "auth", "backup", "restore", "partner"} {
-		commands = append(commands, &cobra.Command{
-			Use: name, Hidden: true, DisableFlagParsing: true,
-			RunE: func(*cobra.Command, []string) error {
-				return galley.Errorf(galley.Unimplemented, name, "this command is not there yet").
-					WithRemedy("see galley --help for what is")
-			},
-		})
+		commands = append(commands, laterCommand(name))
 	}
 	return commands
+}
+
+func laterCommand(name string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Hidden: true, DisableFlagParsing: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return galley.Errorf(galley.Unimplemented, c.CommandPath(), "this command is not there yet").
+				WithRemedy("see galley --help for what is")
+		},
+	}
 }

@@ -23,10 +23,14 @@ import (
 )
 
 func (a *app) modelsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "models", Short: "Look at versions, promote them and roll back"}
+	c := &cobra.Command{
+		Use: "models", Short: "Look at versions, promote them and roll back",
+		Example: "  galley models list\n  galley models promote news-topic@2 prod\n  galley models rollback news-topic",
+	}
 	c.AddCommand(
 		a.modelsListCommand(), a.modelsShowCommand(), a.modelsLineageCommand(), a.modelsImportCommand(),
 		a.modelsPromoteCommand(), a.modelsRollbackCommand(), a.modelsExportCommand(), a.modelsDeleteCommand(),
+		laterCommand("diff"),
 	)
 	return c
 }
