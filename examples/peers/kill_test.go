@@ -44,7 +44,8 @@ type jobState struct {
 	Error *struct{ Message string }
 }
 
-// TestPeerKill kills an attempt's process, its server, or both at ten random
+// TestPeerKill kills each attempt of a job until the job gives up and is
+// resumed, then an attempt's process, its server, or both at ten random
 // moments: every job still comes to its end, begins each attempt at its last
 // checkpoint, and makes the model that the job makes that nobody disturbs.
 // GALLEY_KILL_SEED repeats a run's moments.
@@ -70,6 +71,7 @@ func TestPeerKill(t *testing.T) {
 	d.server = startServer(t, d.home)
 	defer func() { d.server.kill() }()
 	d.submit(t)
+	d.exhaust(t)
 	for range kills {
 		time.Sleep(time.Duration(d.random.Int64N(int64(whole/2) + 1)))
 		d.kill(t)
@@ -179,6 +181,32 @@ func (d *disturbed) kill(t *testing.T) {
 	t.Logf("killed %s", []string{"the attempt", "the server", "both"}[victim])
 }
 
+// exhaust kills each attempt as soon as it appears until the job has failed
+// of it, and resumes the job.
+func (d *disturbed) exhaust(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Log("attempts are not found here: only servers are killed")
+		return
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		for _, pid := range children(d.server.cmd.Process.Pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+		j := showJob(t, d.server, d.jobs[0])
+		if j.Phase == "failed" {
+			if j.Error == nil || !strings.Contains(j.Error.Message, "SIGKILL") {
+				t.Errorf("after %d killed attempts the job fails with %+v", len(j.Attempts), j.Error)
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the job does not give up: %+v", j)
+		}
+	}
+	d.server.call(t, nil, "jobs", "resume", d.jobs[0])
+}
+
 // goOn makes sure that a job is under way: one that crashed too often is
 // resumed, one that is done is followed by the same again.
 func (d *disturbed) goOn(t *testing.T) {
@@ -191,7 +219,7 @@ func (d *disturbed) goOn(t *testing.T) {
 	}
 	switch j.Phase {
 	case "failed":
-		t.Logf("resumed after %d attempts: %s", len(j.Attempts), j.Error.Message)
+		t.Logf("resumed after %d attempts: %+v", len(j.Attempts), j.Error)
 		d.server.call(t, nil, "jobs", "resume", j.Job)
 	case "succeeded":
 		d.submit(t)
