@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"galley"
 	"galley/internal/ort"
 	"galley/internal/ort/library"
 	"galley/internal/store/sqlite"
@@ -97,6 +99,10 @@ func (a *app) checkHome(ctx context.Context) check {
 		return c
 	}
 	store, err := sqlite.Open(ctx, path)
+	if errors.Is(err, sqlite.ErrInUse) {
+		c.OK, c.Detail = true, galley.AsError(err).Error()
+		return c
+	}
 	if err != nil {
 		c.Detail = err.Error()
 		return c

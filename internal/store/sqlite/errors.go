@@ -12,6 +12,9 @@ import (
 	"galley"
 )
 
+// ErrInUse is the cause of the error of a folder that another process owns.
+var ErrInUse = errors.New("is in use by the galley process")
+
 // closedMessage is the error of a closed sql.DB, which has no name.
 const closedMessage = "sql: database is closed"
 

@@ -88,7 +88,7 @@ func inUse(path string, f *os.File) error {
 	if pid == "" {
 		pid = "unknown"
 	}
-	return galley.Errorf(galley.FailedPrecondition, filepath.Dir(path), "is in use by the galley process with pid %s", pid).
+	return galley.Errorf(galley.FailedPrecondition, filepath.Dir(path), "%w with pid %s", ErrInUse, pid).
 		WithRemedy("talk to that server instead of using --local, stop it, or set GALLEY_HOME to another folder")
 }
 
