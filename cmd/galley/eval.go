@@ -86,7 +86,15 @@ func evaluate(ctx context.Context, c controlpb.ControlClient, header *controlpb.
 
 // printReport writes a report for people.
 func printReport(w io.Writer, r map[string]any, indent string) {
-	fmt.Fprintf(w, "%s%v on %v %v, %v rows\n", indent, r["ref"], r["dataset"], r["split"], r["n"])
+	data, _ := r["dataset"].(map[string]any)
+	name := fmt.Sprint(data["name"])
+	if version, ok := data["version"].(float64); ok {
+		name = fmt.Sprintf("%s@%.0f", name, version)
+	}
+	if split, ok := data["split"].(string); ok {
+		name += " " + split
+	}
+	fmt.Fprintf(w, "%s%v on %s, %v rows\n", indent, r["ref"], name, r["n"])
 	printMetrics(w, r["metrics"], indent+"  ", "")
 	if slices, ok := r["slices"].([]any); ok {
 		for _, s := range slices {
@@ -98,7 +106,7 @@ func printReport(w io.Writer, r map[string]any, indent string) {
 	if baselines, ok := r["baselines"].([]any); ok {
 		for _, b := range baselines {
 			if b, ok := b.(map[string]any); ok {
-				printMetrics(w, b["metrics"], indent+"  ", fmt.Sprintf("beside it: %v", b["ref"]))
+				printMetrics(w, b["metrics"], indent+"  ", fmt.Sprintf("beside it: %v", b["name"]))
 			}
 		}
 	}

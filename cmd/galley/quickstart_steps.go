@@ -114,7 +114,7 @@ func (s *story) pretrain(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s.base = v.GetRef()
-	return fmt.Sprintf("%s guesses %.0f %% of hidden tokens after %d steps without a label",
+	return fmt.Sprintf("%s guesses %.0f %% of hidden tokens (by chance: under 1 %%) after %d steps without a label",
 		s.base, 100*job.GetMetrics()["accuracy"], job.GetProgress().GetSteps()), nil
 }
 
