@@ -451,9 +451,18 @@ func TestKilledAttempts(t *testing.T) {
 	spec := "recipe: {epochs: 12, checkpoint_every: 7}\n" // half a second
 	whole := w.wait(t, w.submit(t, jobFile("whole", "text-mlm", spec)).ID)
 	j := w.submit(t, jobFile("killed", "text-mlm", spec))
+	resume := func(j trainer.Job) {
+		t.Helper()
+		if _, err := w.Resume(t.Context(), "ann", j.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r := rand.New(rand.NewPCG(1, 2))
-	for kills := 0; kills < 4; kills++ {
+	for range 10 {
 		time.Sleep(time.Duration(20+r.IntN(150)) * time.Millisecond)
+		if now, err := w.Job(t.Context(), j.ID); err == nil && now.Phase == trainer.Failed {
+			resume(now) // three in a row died before a checkpoint
+		}
 		w.mu.Lock()
 		if a := w.attempts[j.ID]; a != nil {
 			a.mu.Lock()
@@ -464,7 +473,10 @@ func TestKilledAttempts(t *testing.T) {
 		}
 		w.mu.Unlock()
 	}
-	j = w.wait(t, j.ID)
+	if j = w.wait(t, j.ID); j.Phase == trainer.Failed {
+		resume(j)
+		j = w.wait(t, j.ID)
+	}
 	if j.Phase != trainer.Succeeded {
 		t.Fatalf("%+v %v", j, j.Error)
 	}

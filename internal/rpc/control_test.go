@@ -307,4 +307,17 @@ func TestControlModels(t *testing.T) {
 	if files["model.onnx"] != string(graph) || !strings.HasPrefix(files["card.md"], "# outside@1\n") {
 		t.Errorf("exported %d files", len(files))
 	}
+
+	for ref, want := range map[string]codes.Code{"outside@1": codes.FailedPrecondition, "outside": codes.InvalidArgument, "outside@2": codes.NotFound, "Out side": codes.InvalidArgument} {
+		if _, err := c.DeleteVersion(t.Context(), &controlpb.VersionRequest{Ref: ref}); status.Code(err) != want {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	again, err := c.ImportModel(t.Context(), &controlpb.ImportModelRequest{Name: "spare", Digest: uploaded.GetDigest()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.DeleteVersion(t.Context(), &controlpb.VersionRequest{Ref: again.GetRef()}); err != nil || r.GetRef() != "spare@1" {
+		t.Errorf("%v %v", r, err)
+	}
 }
