@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// kills is how often the job is killed.
+const kills = 10
+
+// A job whose process is killed at ten random moments makes the same model, to
+// the bit, as one that runs through.
+func TestKilledJobMakesTheSameModel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("kills the attempts of a job for several seconds")
+	}
+	h := &trainedHome{t: t, runtime: runtimePath(t)}
+	if h.runtime == "" {
+		t.Skip("ONNX Runtime is not here")
+	}
+	if h.make(); h.err != nil {
+		t.Fatal(h.err)
+	}
+	s := startServer(t, h)
+	submit := func(name string) string {
+		return s.ask(t, "train", filepath.Join(h.dir, "job.yaml"), "--set", "name="+name, "--set", "recipe.max_steps=2000", "--set", "recipe.epochs=1000",
+			"--set", "recipe.checkpoint_every=50", "--set", "recipe.validate_every=500", "--set", "recipe.early_stop=0").Job
+	}
+	wait := func(id string) answer {
+		for {
+			switch j := s.ask(t, "jobs", "show", id); j.Phase {
+			case "queued", "running":
+				time.Sleep(50 * time.Millisecond)
+			default:
+				return j
+			}
+		}
+	}
+	whole := wait(submit("whole"))
+	id := submit("killed")
+	killed := 0
+	r := rand.New(rand.NewPCG(1, 2))
+	for killed < kills {
+		time.Sleep(time.Duration(r.IntN(400)) * time.Millisecond)
+		j := s.ask(t, "jobs", "show", id)
+		if j.Phase == "succeeded" {
+			break
+		}
+		if j.Phase == "failed" { // three in a row died before a checkpoint
+			s.ask(t, "jobs", "resume", id)
+		}
+		killed += s.killAttempts(t)
+	}
+	j := wait(id)
+	if j.Phase == "failed" {
+		s.ask(t, "jobs", "resume", id)
+		j = wait(id)
+	}
+	if whole.Phase != "succeeded" || j.Phase != "succeeded" || killed < kills/2 {
+		t.Fatalf("%s, and after %d kills %s", whole.Phase, killed, j.Phase)
+	}
+	begun := 0
+	for i, a := range j.Attempts {
+		if a.From == 0 {
+			continue // killed before it said where it began
+		}
+		if a.From < begun {
+			t.Errorf("attempt %d began at step %d, one before it at %d", i+1, a.From, begun)
+		}
+		begun = a.From
+	}
+	want, got := s.model(t, whole.Versions[0]), s.model(t, j.Versions[0])
+	if got != want {
+		t.Errorf("after %d kills and %d attempts the model is %s, want %s", killed, len(j.Attempts), got, want)
+	}
+	t.Logf("%d kills, %d attempts", killed, len(j.Attempts))
+}
+
+// A server is `galley up` in a process of its own.
+type server struct {
+	process *os.Process
+	address string
+}
+
+// startServer serves the home until the test ends.
+func startServer(t *testing.T, h *trainedHome) *server {
+	t.Helper()
+	c := exec.Command("galley", "up", "--listen-http", "127.0.0.1:0", "--listen-grpc", "127.0.0.1:0", "--listen-metrics", "127.0.0.1:0", "--home", filepath.Join(h.dir, "home"))
+	c.Env = append(os.Environ(), "GALLEY_ORT_LIB="+h.runtime)
+	stderr, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{process: c.Process}
+	lines := bufio.NewScanner(stderr)
+	for s.address == "" && lines.Scan() {
+		if _, after, ok := strings.Cut(lines.Text(), " grpc="); ok {
+			s.address, _, _ = strings.Cut(after, " ")
+		}
+	}
+	ended := make(chan error, 1)
+	go func() {
+		for lines.Scan() { // so that the server never waits for a reader
+		}
+		ended <- c.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = c.Process.Signal(syscall.SIGTERM)
+		if err := <-ended; err != nil {
+			t.Errorf("the server: %v", err)
+		}
+	})
+	if s.address == "" {
+		t.Fatal("the server did not become ready")
+	}
+	return s
+}
+
+// An answer is what this test reads of the program's JSON.
+type answer struct {
+	Job      string   `json:"job"`
+	Phase    string   `json:"phase"`
+	Versions []string `json:"versions"`
+	Attempts []struct {
+		From int `json:"from_step"`
+	} `json:"attempts"`
+	Files []fileJSON `json:"files"`
+}
+
+func (s *server) ask(t *testing.T, args ...string) (a answer) {
+	t.Helper()
+	c := exec.Command("galley", append(args, "-o", "json", "--server", s.address)...)
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
+	}
+	if err := json.Unmarshal(out, &a); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// model is the digest of a version's graph.
+func (s *server) model(t *testing.T, ref string) string {
+	t.Helper()
+	for _, f := range s.ask(t, "models", "show", ref).Files {
+		if f.Path == "model.onnx" {
+			return f.Digest
+		}
+	}
+	t.Fatalf("%s has no graph", ref)
+	return ""
+}
+
+// killAttempts kills the server's children, which are attempts of jobs, and
+// returns how many there were.
+func (s *server) killAttempts(t *testing.T) (n int) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// PID (NAME) STATE PARENT …, and a name may hold anything.
+		name, rest, ok := strings.Cut(string(stat), ") ")
+		var pid, parent int
+		var state string
+		if _, err := fmt.Sscan(name, &pid); err != nil || !ok {
+			continue
+		}
+		if _, err := fmt.Sscan(rest, &state, &parent); err != nil || parent != s.process.Pid || state == "Z" {
+			continue
+		}
+		if syscall.Kill(pid, syscall.SIGKILL) == nil {
+			n++
+		}
+	}
+	return n
+}
