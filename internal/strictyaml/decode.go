@@ -135,7 +135,7 @@ func decodeStruct(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 			for j, f := range fields {
 				names[j] = f.name
 			}
-			*ps = append(*ps, at(key, join(path, clip(key.Value)), "is not a field here", suggest(key.Value, names)))
+			*ps = append(*ps, at(key, orTop(join(path, clip(key.Value))), "is not a field here", suggest(key.Value, names)))
 			continue
 		}
 		decode(n.Content[i+1], v.FieldByIndex(fields[index].index), join(path, key.Value), ps)

@@ -149,7 +149,7 @@ func checkTree(n *yaml.Node, path string, depth int, count *int) *Problem {
 				return &p
 			}
 			if seen[key.Value] {
-				p := at(key, join(path, clip(key.Value)), "is given twice", "keep one")
+				p := at(key, orTop(join(path, clip(key.Value))), "is given twice", "keep one")
 				return &p
 			}
 			seen[key.Value] = true

@@ -66,6 +66,7 @@ func TestProblems(t *testing.T) {
 		{"swapped letters", "nmae: a\n", `line 1, column 1: nmae: is not a field here — did you mean "name"?`},
 		{"nothing like it", "recipe: {temperature: 3}\n", "line 1, column 10: recipe.temperature: is not a field here — known here: epochs, lr, mixed, seed"},
 		{"Go's own name", "Ignored: a\n", "line 1, column 1: Ignored: is not a field here — known here: columns, name, orders, recipe, stop, teams"},
+		{"no name", "\"\": 1\n", "line 1, column 1: file: is not a field here — known here: columns, name, orders, recipe, stop, teams"},
 		{"two", "a: 1\nrecipe: 3\n", "line 1, column 1: a: is not a field here — known here: columns, name, orders, recipe, stop, teams\n" +
 			`line 2, column 9: recipe: is "3" — write a mapping`},
 		{"a text for a number", "recipe: {epochs: many}\n", `line 1, column 18: recipe.epochs: is "many" — write a whole number`},
