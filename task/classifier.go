@@ -47,7 +47,7 @@ func (c *TextClassifier) Decode(logits *session.Tensor) ([]Classification, error
 	scores := make([]float32, len(values))
 	for i := range out {
 		row := scores[i*classes : (i+1)*classes : (i+1)*classes]
-		best, ok := softmax(row, values[i*classes:(i+1)*classes])
+		best, ok := Softmax(row, values[i*classes:(i+1)*classes])
 		if !ok {
 			return nil, galley.Errorf(galley.Internal, c.Config.Outputs.Logits, "the graph's answer to text[%d] is not finite", i).
 				WithRemedy("the model is damaged or its training diverged; roll back to another version")
@@ -57,9 +57,9 @@ func (c *TextClassifier) Decode(logits *session.Tensor) ([]Classification, error
 	return out, nil
 }
 
-// softmax writes the probabilities of logits to dst and returns the place of
+// Softmax writes the probabilities of logits to dst and returns the place of
 // the largest, the first of equals; ok is false if a logit is not finite.
-func softmax(dst, logits []float32) (best int, ok bool) {
+func Softmax(dst, logits []float32) (best int, ok bool) {
 	for i, v := range logits {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 			return 0, false

@@ -111,7 +111,7 @@ func TestSoftmax(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		logits := rapid.SliceOfN(rapid.Float32Range(-1e4, 1e4), 1, 20).Draw(t, "logits")
 		dst := make([]float32, len(logits))
-		best, ok := softmax(dst, logits)
+		best, ok := Softmax(dst, logits)
 		sum := 0.0
 		for i, p := range dst {
 			sum += float64(p)

@@ -92,9 +92,9 @@ func (a *app) root() *cobra.Command {
 		Short: "Train, register and serve models for newsrooms",
 		Long: `galley trains, evaluates, registers, rolls out and serves models for newsrooms.
 
-It talks to the server at GALLEY_SERVER (localhost:8001 by default), with
-GALLEY_TOKEN. --local runs the same command against the state in GALLEY_HOME
-(.galley by default) without a server.`,
+It talks to the server at GALLEY_SERVER (localhost:8001 by default). --local
+runs the same command against the state in GALLEY_HOME (.galley by default)
+without a server.`,
 		Example:       "  galley quickstart\n  galley data add headlines --train train.csv --test test.csv --format csv\n  galley train job.yaml --wait\n  galley models promote news-topic@1 prod\n  galley predict news-topic --text 'Central bank holds rates'",
 		SilenceErrors: true,
 		SilenceUsage:  true,

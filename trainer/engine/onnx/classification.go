@@ -2,7 +2,6 @@ package onnx
 
 import (
 	"context"
-	"math"
 
 	"galley"
 	"galley/dataset"
@@ -159,27 +158,14 @@ func (c *classification) validate(ctx context.Context, e *evaluator, batches fun
 	result := evals.NewClassification(c.labels)
 	scores := make([]float32, len(c.labels))
 	for i, x := range rows {
-		softmax(scores, logits[i*len(scores):(i+1)*len(scores)])
+		if _, ok := task.Softmax(scores, logits[i*len(scores):(i+1)*len(scores)]); !ok {
+			return nil, 0, galley.Errorf(galley.OutOfRange, "validation", "the model's answer to row %d is not finite", i).
+				WithRemedy("lower recipe.optimizer.lr or set recipe.clip_norm; the last good checkpoint is kept")
+		}
 		if err := result.Add(x.label, scores, x.language, 0); err != nil {
 			return nil, 0, err
 		}
 	}
 	metrics := result.Values()
 	return metrics, metrics["accuracy"] - metrics["loss"]/1000, nil
-}
-
-func softmax(dst, logits []float32) {
-	most := math.Inf(-1)
-	for _, x := range logits {
-		most = math.Max(most, float64(x))
-	}
-	sum := 0.0
-	for i, x := range logits {
-		e := math.Exp(float64(x) - most)
-		dst[i] = float32(e)
-		sum += e
-	}
-	for i := range dst {
-		dst[i] = float32(float64(dst[i]) / sum)
-	}
 }
