@@ -44,6 +44,7 @@ type State struct {
 	Metrics   map[string]float64 `json:"metrics,omitempty"` // of the best step
 	Beside    map[string]float64 `json:"beside,omitempty"`  // what belongs to the best step's weights
 	Stale     int                `json:"stale"`             // validations since the best
+	Pending   bool               `json:"pending,omitempty"` // the step's validation is still to be done
 	Stopped   bool               `json:"stopped"`           // early stopping has ended training
 	Truncated int                `json:"truncated"`         // texts cut in the first epoch
 }

@@ -25,6 +25,7 @@ func Run(t *testing.T, d engine.Driver) {
 	t.Run("SameBits", func(t *testing.T) { testSameBits(t, d, data) })
 	t.Run("Killed", func(t *testing.T) { testKilled(t, d, data) })
 	t.Run("Cancelled", func(t *testing.T) { testCancelled(t, d, data) })
+	t.Run("CancelledBeforeValidation", func(t *testing.T) { testCancelledBeforeValidation(t, d, data) })
 	t.Run("DamagedCheckpoint", func(t *testing.T) { testDamagedCheckpoint(t, d, data) })
 	t.Run("Diverges", func(t *testing.T) { testDiverges(t, d, data) })
 	t.Run("EarlyStop", func(t *testing.T) { testEarlyStop(t, d, data) })
@@ -222,6 +223,29 @@ func testCancelled(t *testing.T, d engine.Driver, data frozen) {
 	}
 	if !bytes.Equal(model(t, result), model(t, want)) {
 		t.Error("the attempt after the cancellation gave other weights")
+	}
+}
+
+// testCancelledBeforeValidation asks the attempt to end when its last step is
+// done and not yet validated.
+func testCancelledBeforeValidation(t *testing.T, d engine.Driver, data frozen) {
+	want, _ := train(t, d, data.request(t, nil))
+	if want.BestStep != want.Steps {
+		t.Fatalf("step %d of %d is the best: the test needs the last to be", want.BestStep, want.Steps)
+	}
+	r := data.request(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := d.Train(ctx, r, func(e engine.Event) {
+		if e.Kind == engine.Progress && e.Step == e.Steps {
+			cancel()
+		}
+	})
+	if galley.CodeOf(err) != galley.Canceled {
+		t.Fatalf("a cancelled attempt returned %v", err)
+	}
+	result, _ := train(t, d, r)
+	if result.BestStep != want.BestStep || !bytes.Equal(model(t, result), model(t, want)) {
+		t.Errorf("the attempt after the cancellation chose step %d, want %d", result.BestStep, want.BestStep)
 	}
 }
 

@@ -94,6 +94,17 @@ func (t *trial) run(ctx context.Context) (engine.Result, error) {
 		return engine.Result{}, err
 	}
 	t.report(engine.Event{Kind: engine.Started, Step: t.state.Step, Steps: t.steps(), Epoch: t.state.Epoch, Message: t.describe()})
+	// An attempt that was asked to end between a step and its validation left
+	// the validation to this one: the choice of the best step must not depend
+	// on when someone interrupted.
+	if t.state.Pending {
+		if err := t.settle(ctx); err != nil {
+			return engine.Result{}, t.interrupted(ctx, err)
+		}
+		if err := t.save(); err != nil {
+			return engine.Result{}, err
+		}
+	}
 	for !t.done() {
 		if err := t.epoch(ctx); err != nil {
 			return engine.Result{}, err
@@ -195,13 +206,23 @@ func (t *trial) afterStep(ctx context.Context, epochEnded bool) error {
 		validates = t.state.Step%r.ValidateEvery == 0
 	}
 	if t.valid != nil && (validates || last) {
-		if err := t.validate(ctx); err != nil {
+		t.state.Pending = true
+		if err := t.settle(ctx); err != nil {
 			return err
 		}
 	}
 	if t.state.Step%r.CheckpointEvery == 0 || epochEnded || last || t.state.Stopped {
 		return t.save()
 	}
+	return nil
+}
+
+// settle does the validation that is pending.
+func (t *trial) settle(ctx context.Context) error {
+	if err := t.validate(ctx); err != nil {
+		return err
+	}
+	t.state.Pending = false
 	return nil
 }
 
