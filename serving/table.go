@@ -26,6 +26,9 @@ type Table struct {
 	mu     sync.Mutex
 	models map[string]*model
 	closed bool
+
+	following sync.Mutex     // held while traffic is pointed elsewhere
+	loads     sync.WaitGroup // versions being opened
 }
 
 // A model is the open versions of one model.
@@ -105,6 +108,10 @@ func (t *Table) Acquire(ctx context.Context, name, version string) (*Lease, erro
 // promotion, a rollback or a new version. The version is open when Follow
 // returns; requests go to the former one until then.
 func (t *Table) Follow(ctx context.Context, name string) error {
+	// One at a time: of two that look up different versions, the one that
+	// looked first must not point traffic back.
+	t.following.Lock()
+	defer t.following.Unlock()
 	v, err := registry.ResolveTraffic(ctx, t.store, name, "")
 	if err != nil {
 		return err
@@ -151,8 +158,9 @@ func (t *Table) Forget(name string, number int) {
 }
 
 // Close closes all versions, each when its last request has been answered,
-// and refuses new requests.
+// and refuses new requests. It waits for versions that are being opened.
 func (t *Table) Close() {
+	defer t.loads.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
@@ -211,7 +219,7 @@ func (t *Table) use(ctx context.Context, v registry.Version) (*opened, error) {
 		o = &opened{ready: make(chan struct{})}
 		m.opened[v.Number] = o
 		// Whoever asked first may go away; others wait for the same version.
-		go t.load(context.WithoutCancel(ctx), m, v, o)
+		t.loads.Go(func() { t.load(context.WithoutCancel(ctx), m, v, o) })
 	}
 	o.users++
 	m.touch(v.Number)
