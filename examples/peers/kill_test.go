@@ -241,7 +241,8 @@ func (d *disturbed) finish(t *testing.T) {
 }
 
 // check holds a job's attempts to its checkpoints, and counts those that
-// began at one.
+// began at one. Beginnings need not be multiples of the interval: an attempt
+// whose server dies leaves a checkpoint at the step it is at.
 func (d *disturbed) check(t *testing.T, j jobState) (resumed int) {
 	t.Helper()
 	if j.Phase != "succeeded" || len(j.Versions) != 1 {
@@ -252,9 +253,6 @@ func (d *disturbed) check(t *testing.T, j jobState) (resumed int) {
 		t.Logf("%s attempt %d: %s from step %d at step %d", j.Job, a.Number, a.Outcome, a.From, a.Step)
 		if a.Step == 0 {
 			continue // it was gone before it began
-		}
-		if a.From%checkpointEvery != 0 {
-			t.Errorf("attempt %d begins at step %d, where no checkpoint is", a.Number, a.From)
 		}
 		if a.From < reached-checkpointEvery {
 			t.Errorf("attempt %d begins at step %d after step %d was reached: more than a checkpoint's interval is lost", a.Number, a.From, reached)
