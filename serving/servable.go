@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"galley"
 	"galley/onnx/session"
@@ -20,15 +21,21 @@ type Servable struct {
 
 	infer      func(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error)
 	closeModel func() error
+	recorder   *recorder // set by the table
 }
 
 // Infer answers one request. Inputs are checked against the signature; the
 // outputs belong to the caller, who closes them.
 func (s *Servable) Infer(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error) {
-	if err := s.check(inputs); err != nil {
-		return nil, err
+	began := time.Now()
+	err := s.check(inputs)
+	var outputs map[string]*session.Tensor
+	if err == nil {
+		outputs, err = s.infer(ctx, inputs)
 	}
-	return s.infer(ctx, inputs)
+	now := time.Now()
+	s.recorder.answered(now, 1, now.Sub(began), timing{infer: now.Sub(began)}, err)
+	return outputs, err
 }
 
 func (s *Servable) close() {

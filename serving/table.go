@@ -36,6 +36,8 @@ type model struct {
 	traffic *opened         // what requests without a version go to; nil until first asked
 	opened  map[int]*opened // by version number
 	recent  []int           // numbers, the last asked for at the end
+
+	recorders map[int]*recorder // of versions that were open, by number
 }
 
 // An opened version counts its users. ready is closed when loading ended.
@@ -149,6 +151,7 @@ func (t *Table) Forget(name string, number int) {
 	if !ok {
 		return
 	}
+	delete(m.recorders, number)
 	if o, ok := m.opened[number]; ok {
 		m.drop(number, o)
 		if m.traffic == o {
@@ -211,7 +214,7 @@ func (t *Table) use(ctx context.Context, v registry.Version) (*opened, error) {
 	}
 	m, ok := t.models[v.Name]
 	if !ok {
-		m = &model{opened: map[int]*opened{}}
+		m = &model{opened: map[int]*opened{}, recorders: map[int]*recorder{}}
 		t.models[v.Name] = m
 	}
 	o, ok := m.opened[v.Number]
@@ -250,6 +253,12 @@ func (t *Table) load(ctx context.Context, m *model, v registry.Version, o *opene
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o.servable, o.err = servable, err
+	if err == nil {
+		if m.recorders[v.Number] == nil {
+			m.recorders[v.Number] = newRecorder(v.Name, v.Number)
+		}
+		servable.recorder = m.recorders[v.Number]
+	}
 	if err != nil { // the next request tries again
 		if m.opened[v.Number] == o {
 			m.drop(v.Number, o)
