@@ -30,9 +30,10 @@ def load(path):
 def main(folder):
     train, valid, test = (load(f"{folder}/{s}.csv") for s in ("train", "valid", "test"))
     best = None
-    for min_df in (1, 2):
+    units = [{"analyzer": analyze}, {"analyzer": "char", "ngram_range": (1, 2)}, {"analyzer": "char", "ngram_range": (1, 3)}]
+    for unit in units:
         for sublinear in (False, True):
-            vectorizer = TfidfVectorizer(analyzer=analyze, min_df=min_df, sublinear_tf=sublinear)
+            vectorizer = TfidfVectorizer(**unit, sublinear_tf=sublinear)
             x = vectorizer.fit_transform(train[0])
             v = vectorizer.transform(valid[0])
             for c in (1, 3, 10, 30, 100):
