@@ -19,8 +19,10 @@ import (
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/linker"
 	"github.com/bufbuild/protocompile/protoutil"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 )
@@ -43,7 +45,7 @@ func generate(root string) error {
 		return err
 	}
 	compiler := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
+		Resolver:       protocompile.WithStandardImports(protocompile.CompositeResolver{&protocompile.SourceResolver{ImportPaths: []string{root}}, compiledIn}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
 	files, err := compiler.Compile(context.Background(), names...)
@@ -65,6 +67,12 @@ func generate(root string) error {
 	}
 	return runPlugin(root, "protoc-gen-go-grpc", services, set)
 }
+
+// compiledIn finds google/api/*.proto in the module that holds their Go.
+var compiledIn = protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
+	f, err := protoregistry.GlobalFiles.FindFileByPath(path)
+	return protocompile.SearchResult{Desc: f}, err
+})
 
 // schemas lists the .proto files under root, relative to it, sorted.
 func schemas(root string) ([]string, error) {

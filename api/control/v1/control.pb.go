@@ -5,10 +5,17 @@
 // source: control/v1/control.proto
 
 // The control API of galley: datasets, jobs, models and their evaluation.
+//
+// google.api.http gives each method its route on the HTTP port: path variables
+// and query parameters are the request's fields by name. A body that is a field
+// of bytes is sent as it is; uploads are multipart forms, whose fields are the
+// header's and whose files are the pieces; a stream of answers is JSON, one
+// line each, and a stream of FileChunk a tar archive.
 
 package controlpb
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	structpb "google.golang.org/protobuf/types/known/structpb"
@@ -2530,7 +2537,7 @@ var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x18control/v1/control.proto\x12\x11galley.control.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n" +
+	"\x18control/v1/control.proto\x12\x11galley.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n" +
 	"\tFilePiece\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -2729,32 +2736,36 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bbaseline\x18\x06 \x01(\bR\bbaseline\"Q\n" +
 	"\x06Report\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12/\n" +
-	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\x8a\r\n" +
-	"\aControl\x12J\n" +
-	"\aAddData\x12!.galley.control.v1.AddDataRequest\x1a\x1a.galley.control.v1.Dataset(\x01\x12H\n" +
-	"\aGetData\x12!.galley.control.v1.GetDataRequest\x1a\x1a.galley.control.v1.Dataset\x12S\n" +
-	"\bListData\x12\".galley.control.v1.ListDataRequest\x1a#.galley.control.v1.ListDataResponse\x12^\n" +
-	"\vUploadModel\x12%.galley.control.v1.UploadModelRequest\x1a&.galley.control.v1.UploadModelResponse(\x01\x12H\n" +
-	"\tSubmitJob\x12#.galley.control.v1.SubmitJobRequest\x1a\x16.galley.control.v1.Job\x12?\n" +
-	"\x06GetJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job\x12S\n" +
-	"\bListJobs\x12\".galley.control.v1.ListJobsRequest\x1a#.galley.control.v1.ListJobsResponse\x12C\n" +
-	"\bWatchJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job0\x01\x12J\n" +
-	"\aJobLogs\x12!.galley.control.v1.JobLogsRequest\x1a\x1a.galley.control.v1.LogLine0\x01\x12B\n" +
-	"\tCancelJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job\x12B\n" +
-	"\tResumeJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job\x12R\n" +
+	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\xca\x11\n" +
+	"\aControl\x12_\n" +
+	"\aAddData\x12!.galley.control.v1.AddDataRequest\x1a\x1a.galley.control.v1.Dataset\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/data(\x01\x12`\n" +
+	"\aGetData\x12!.galley.control.v1.GetDataRequest\x1a\x1a.galley.control.v1.Dataset\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/data/{ref}\x12e\n" +
+	"\bListData\x12\".galley.control.v1.ListDataRequest\x1a#.galley.control.v1.ListDataResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
+	"\x12\b/v1/data\x12v\n" +
+	"\vUploadModel\x12%.galley.control.v1.UploadModelRequest\x1a&.galley.control.v1.UploadModelResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/uploads(\x01\x12d\n" +
+	"\tSubmitJob\x12#.galley.control.v1.SubmitJobRequest\x1a\x16.galley.control.v1.Job\"\x1a\x82\xd3\xe4\x93\x02\x14:\bjob_file\"\b/v1/jobs\x12W\n" +
+	"\x06GetJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/jobs/{job}\x12e\n" +
+	"\bListJobs\x12\".galley.control.v1.ListJobsRequest\x1a#.galley.control.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
+	"\x12\b/v1/jobs\x12a\n" +
+	"\bWatchJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/jobs/{job}/watch0\x01\x12g\n" +
+	"\aJobLogs\x12!.galley.control.v1.JobLogsRequest\x1a\x1a.galley.control.v1.LogLine\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/jobs/{job}/logs0\x01\x12a\n" +
+	"\tCancelJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x15/v1/jobs/{job}/cancel\x12a\n" +
+	"\tResumeJob\x12\x1d.galley.control.v1.JobRequest\x1a\x16.galley.control.v1.Job\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x15/v1/jobs/{job}/resume\x12r\n" +
 	"\n" +
-	"ExplainJob\x12\x1d.galley.control.v1.JobRequest\x1a%.galley.control.v1.ExplainJobResponse\x12Y\n" +
+	"ExplainJob\x12\x1d.galley.control.v1.JobRequest\x1a%.galley.control.v1.ExplainJobResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job}/explain\x12m\n" +
 	"\n" +
-	"ListModels\x12$.galley.control.v1.ListModelsRequest\x1a%.galley.control.v1.ListModelsResponse\x12K\n" +
+	"ListModels\x12$.galley.control.v1.ListModelsRequest\x1a%.galley.control.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/models\x12e\n" +
 	"\n" +
-	"GetVersion\x12!.galley.control.v1.VersionRequest\x1a\x1a.galley.control.v1.Version\x12P\n" +
-	"\aLineage\x12!.galley.control.v1.VersionRequest\x1a\".galley.control.v1.LineageResponse\x12P\n" +
-	"\vImportModel\x12%.galley.control.v1.ImportModelRequest\x1a\x1a.galley.control.v1.Version\x12L\n" +
-	"\aPromote\x12!.galley.control.v1.PromoteRequest\x1a\x1e.galley.control.v1.AliasChange\x12N\n" +
-	"\bRollback\x12\".galley.control.v1.RollbackRequest\x1a\x1e.galley.control.v1.AliasChange\x12R\n" +
-	"\rExportVersion\x12!.galley.control.v1.VersionRequest\x1a\x1c.galley.control.v1.FileChunk0\x01\x12\\\n" +
-	"\rDeleteVersion\x12!.galley.control.v1.VersionRequest\x1a(.galley.control.v1.DeleteVersionResponse\x12K\n" +
-	"\bEvaluate\x12\".galley.control.v1.EvaluateRequest\x1a\x19.galley.control.v1.Report(\x01B!Z\x1fgalley/api/control/v1;controlpbb\x06proto3"
+	"GetVersion\x12!.galley.control.v1.VersionRequest\x1a\x1a.galley.control.v1.Version\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/models/{ref}\x12r\n" +
+	"\aLineage\x12!.galley.control.v1.VersionRequest\x1a\".galley.control.v1.LineageResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/models/{ref}/lineage\x12g\n" +
+	"\vImportModel\x12%.galley.control.v1.ImportModelRequest\x1a\x1a.galley.control.v1.Version\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/models\x12q\n" +
+	"\aPromote\x12!.galley.control.v1.PromoteRequest\x1a\x1e.galley.control.v1.AliasChange\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/models/{ref}/promote\x12u\n" +
+	"\bRollback\x12\".galley.control.v1.RollbackRequest\x1a\x1e.galley.control.v1.AliasChange\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/models/{name}/rollback\x12s\n" +
+	"\rExportVersion\x12!.galley.control.v1.VersionRequest\x1a\x1c.galley.control.v1.FileChunk\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/models/{ref}/export0\x01\x12v\n" +
+	"\rDeleteVersion\x12!.galley.control.v1.VersionRequest\x1a(.galley.control.v1.DeleteVersionResponse\"\x18\x82\xd3\xe4\x93\x02\x12*\x10/v1/models/{ref}\x12g\n" +
+	"\bEvaluate\x12\".galley.control.v1.EvaluateRequest\x1a\x19.galley.control.v1.Report\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/evaluations(\x01B!Z\x1fgalley/api/control/v1;controlpbb\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once

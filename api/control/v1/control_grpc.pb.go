@@ -5,6 +5,12 @@
 // source: control/v1/control.proto
 
 // The control API of galley: datasets, jobs, models and their evaluation.
+//
+// google.api.http gives each method its route on the HTTP port: path variables
+// and query parameters are the request's fields by name. A body that is a field
+// of bytes is sent as it is; uploads are multipart forms, whose fields are the
+// header's and whose files are the pieces; a stream of answers is JSON, one
+// line each, and a stream of FileChunk a tar archive.
 
 package controlpb
 
