@@ -17,6 +17,7 @@ var layers = map[string]layer{
 	"galley/feature/text":        1,
 	"galley/dataset":             1,
 	"galley/task":                1,
+	"galley/internal/audit":      1,
 	"galley/internal/kernel":     1,
 	"galley/internal/strictyaml": 1,
 	"galley/examples/headlines":  1,
