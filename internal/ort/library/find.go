@@ -38,7 +38,7 @@ func Find(opts Options) (Library, error) {
 	if lib, ok := installed(opts.System, here, &refused); ok {
 		return lib, nil
 	}
-	lib, err := fromCache(opts.cached(), here)
+	lib, err := fromCache(opts.cached(), here, opts.sources)
 	if err == nil {
 		return lib, nil
 	}
@@ -79,10 +79,10 @@ func installed(folders []string, here platform, refused *[]string) (Library, boo
 	var best Library
 	for _, folder := range folders {
 		for _, pattern := range []string{"libonnxruntime.so", "libonnxruntime.so.*", "libonnxruntime.dylib", "libonnxruntime.*.dylib"} {
-			paths, _ := filepath.Glob(filepath.Join(folder, pattern))
-			slices.Sort(paths)
-			for _, path := range paths {
-				lib, err := usable(path, "system", here)
+			names, _ := fs.Glob(os.DirFS(folder), pattern)
+			slices.Sort(names)
+			for _, name := range names {
+				lib, err := usable(filepath.Join(folder, name), "system", here)
 				if err != nil {
 					*refused = append(*refused, err.Error())
 					continue
@@ -124,14 +124,14 @@ type record struct {
 	Source        string `json:"source"`
 	SHA256        string `json:"sha256"`
 	ArchiveSHA256 string `json:"archive_sha256"`
-	Pinned        bool   `json:"pinned"` // the digests were compared with those in galley
 }
 
 func recordPath(library string) string { return library + ".json" }
 
-// fromCache checks the library that Obtain left: its digest is a pinned one,
-// or the one recorded when it came from a source without.
-func fromCache(path string, here platform) (Library, error) {
+// fromCache checks the library that Obtain left: its digest is a source's
+// pinned one or, where a source pins its archive alone, the one that Obtain
+// recorded when it took the library out of that archive.
+func fromCache(path string, here platform, known []source) (Library, error) {
 	if _, err := os.Stat(path); err != nil {
 		return Library{}, err
 	}
@@ -139,19 +139,22 @@ func fromCache(path string, here platform) (Library, error) {
 	if err != nil {
 		return Library{}, err
 	}
-	lib := Library{Path: path, Version: Version, Source: pinnedSource(here, digest)}
-	if lib.Source != "" {
-		return lib, nil
-	}
 	var r record
-	data, err := os.ReadFile(recordPath(path))
-	if err != nil || json.Unmarshal(data, &r) != nil || r.SHA256 != digest {
-		return Library{}, fmt.Errorf("%s is damaged: its digest %s is not a known one", path, digest)
+	if data, err := os.ReadFile(recordPath(path)); err == nil {
+		_ = json.Unmarshal(data, &r) // a damaged record vouches for nothing
 	}
-	if lib, err = usable(path, r.Source, here); err != nil {
-		return Library{}, err
+	for _, s := range known {
+		recorded := s.pin.library == "" && r.Source == s.name && r.ArchiveSHA256 == s.pin.archive && r.SHA256 == digest
+		if s.pin.library != digest && !recorded {
+			continue
+		}
+		lib, err := usable(path, s.name, here)
+		if err == nil && lib.Version == unknown {
+			lib.Version = Version
+		}
+		return lib, err
 	}
-	return lib, nil
+	return Library{}, fmt.Errorf("%s is damaged: its digest %s is not a known one", path, digest)
 }
 
 // digestOf returns a file's SHA-256 in hexadecimal.

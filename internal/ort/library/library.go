@@ -39,6 +39,8 @@ type Options struct {
 	// System are the folders looked at for an installed library; nil is the
 	// system's own.
 	System []string
+	// sources have the library; nil are those known for this machine.
+	sources []source
 }
 
 // DefaultCache is the user's cache folder for the library:
@@ -65,6 +67,9 @@ func (o Options) resolved() (Options, error) {
 	}
 	if o.System == nil {
 		o.System = systemFolders(runtime.GOOS, runtime.GOARCH)
+	}
+	if o.sources == nil {
+		o.sources = sources(platform{runtime.GOOS, runtime.GOARCH})
 	}
 	return o, nil
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -121,9 +122,18 @@ func emptyPath(t *testing.T) string {
 	return dir
 }
 
-func options(t testing.TB) Options { return Options{Cache: t.TempDir(), System: []string{}} }
+// options name a cache whose path is no pattern.
+func options(t testing.TB) Options {
+	return Options{Cache: filepath.Join(t.TempDir(), "[a"), System: []string{}}
+}
 
 const member = "package/lib.so"
+
+// obtainFrom is Obtain with other sources than the real ones.
+func obtainFrom(ctx context.Context, opts Options, progress io.Writer, from ...source) (Library, error) {
+	opts.sources = append([]source{}, from...)
+	return Obtain(ctx, opts, progress)
+}
 
 func pinOf(archive, library []byte) pin { return pin{sum(archive), member, sum(library)} }
 
@@ -135,7 +145,7 @@ func TestObtainFromNpm(t *testing.T) {
 `+deliver(t, bin, "onnxruntime-node-1.tgz", archive))
 	opts := options(t)
 	var progress strings.Builder
-	got, err := obtain(context.Background(), opts, &progress, here, []source{npm(pinOf(archive, lib))})
+	got, err := obtainFrom(context.Background(), opts, &progress, npm(pinOf(archive, lib)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +160,7 @@ func TestObtainFromNpm(t *testing.T) {
 			t.Errorf("the progress does not say %q:\n%s", want, &progress)
 		}
 	}
+	opts.sources = []source{npm(pinOf(archive, lib))}
 	if found, err := Find(opts); err != nil || found != got {
 		t.Errorf("found %+v, %v; want %+v", found, err, got)
 	}
@@ -157,8 +168,10 @@ func TestObtainFromNpm(t *testing.T) {
 	if len(entries) != 2 {
 		t.Errorf("the cache holds %v, want the library and its record", entries)
 	}
-	// A second call needs no source.
-	if again, err := obtain(context.Background(), opts, nil, here, nil); err != nil || again != got {
+	// A second call fetches nothing.
+	idle := npm(pinOf(archive, lib))
+	idle.fetch = nil
+	if again, err := obtainFrom(context.Background(), opts, nil, idle); err != nil || again != got {
 		t.Errorf("obtained %+v, %v; want %+v", again, err, got)
 	}
 	// A damaged file is not used, and obtained anew.
@@ -168,7 +181,7 @@ func TestObtainFromNpm(t *testing.T) {
 	if _, err := Find(opts); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a truncated library: %v", err)
 	}
-	if again, err := obtain(context.Background(), opts, nil, here, []source{npm(pinOf(archive, lib))}); err != nil || again != got {
+	if again, err := obtainFrom(context.Background(), opts, nil, npm(pinOf(archive, lib))); err != nil || again != got {
 		t.Errorf("obtained %+v, %v; want %+v", again, err, got)
 	}
 }
@@ -182,8 +195,7 @@ func TestObtainFromTheNextSource(t *testing.T) {
 	program(t, bin, "pip3", `case "$*" in *"onnxruntime==`+Version+` --no-deps --only-binary=:all:"*"--platform any"*) ;; *) exit 9;; esac
 `+deliver(t, bin, "onnxruntime-1-any.whl", archive))
 	var progress strings.Builder
-	got, err := obtain(context.Background(), options(t), &progress, here,
-		[]source{npm(pinOf(nil, nil)), pip(pinOf(archive, lib), "any")})
+	got, err := obtainFrom(context.Background(), options(t), &progress, npm(pinOf(nil, nil)), pip(pinOf(archive, lib), "any"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +209,7 @@ func TestObtainFromTheNextSource(t *testing.T) {
 
 func TestObtainFromRelease(t *testing.T) {
 	lib := ours(t, "released")
-	archive := tgz(t, file{member, lib, tar.TypeReg})
+	archive := tgz(t, file{"./" + member, lib, tar.TypeReg}) // some archivers write it so
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/lib.tgz" {
 			http.NotFound(w, r)
@@ -206,21 +218,31 @@ func TestObtainFromRelease(t *testing.T) {
 		_, _ = w.Write(archive)
 	}))
 	defer server.Close()
-	var progress strings.Builder
+	from := func(p pin, path string) source { return release(p, server.URL+path, server.Client()) }
+	// One source pins the library as well, one its archive alone.
+	for _, p := range []pin{pinOf(archive, lib), {sum(archive), member, ""}} {
+		opts := options(t)
+		got, err := obtainFrom(context.Background(), opts, nil, from(p, "/lib.tgz"))
+		if err != nil || got.Source != "release" {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+		opts.sources = []source{from(p, "/lib.tgz")}
+		if found, err := Find(opts); err != nil || found != got {
+			t.Errorf("found %+v, %v; want %+v", found, err, got)
+		}
+		// What was taken from an archive that is not, or no longer, the
+		// pinned one is not used, whatever the record says.
+		opts.sources = []source{from(pin{sum(nil), member, ""}, "/lib.tgz")}
+		if found, err := Find(opts); err == nil {
+			t.Errorf("found %+v from an unknown archive", found)
+		}
+	}
 	opts := options(t)
-	got, err := obtain(context.Background(), opts, &progress, here,
-		[]source{release(pin{member: member}, server.URL+"/lib.tgz", server.Client())})
-	if err != nil || got.Source != "release" {
-		t.Fatalf("got %+v, %v", got, err)
+	_, err := obtainFrom(context.Background(), opts, nil, from(pin{"", member, ""}, "/lib.tgz"))
+	if galley.CodeOf(err) != galley.Unavailable || !strings.Contains(err.Error(), "digest") {
+		t.Errorf("an archive whose digest is not known: %v", err)
 	}
-	if !strings.Contains(progress.String(), "no digest is pinned") {
-		t.Errorf("the progress does not say that nothing is pinned:\n%s", &progress)
-	}
-	if found, err := Find(opts); err != nil || found != got {
-		t.Errorf("found %+v, %v; want %+v", found, err, got)
-	}
-	_, err = obtain(context.Background(), options(t), nil, here,
-		[]source{release(pin{member: member}, server.URL+"/other.tgz", server.Client())})
+	_, err = obtainFrom(context.Background(), options(t), nil, from(pin{sum(archive), member, ""}, "/other.tgz"))
 	if galley.CodeOf(err) != galley.Unavailable || !strings.Contains(err.Error(), "404") {
 		t.Errorf("a missing archive: %v", err)
 	}
@@ -247,9 +269,9 @@ func TestObtainRefuses(t *testing.T) {
 	}{
 		{"archive's digest", "archive's digest", npmWith(good, pin{sum(lib), member, sum(lib)})},
 		{"library's digest", "library's digest", withArchive(good, []byte("other"))},
-		{"truncated", "damaged", npmWith(good[:len(good)/2], pin{"", member, ""})},
-		{"not an archive", "damaged", npmWith([]byte("<html>"), pin{"", member, ""})},
-		{"empty", "damaged", npmWith(nil, pin{"", member, ""})},
+		{"truncated", "damaged", withArchive(good[:len(good)/2], lib)},
+		{"not an archive", "damaged", withArchive([]byte("<html>"), lib)},
+		{"empty", "damaged", withArchive(nil, lib)},
 		{"without the library", "has no " + member, withArchive(tgz(t, file{"x", nil, tar.TypeReg}), nil)},
 		{"a link", "not a regular file", withArchive(tgz(t, file{member, []byte("/etc/passwd"), tar.TypeSymlink}), nil)},
 		{"a folder", "not a regular file", withArchive(tgz(t, file{member, nil, tar.TypeDir}), nil)},
@@ -260,7 +282,7 @@ func TestObtainRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			opts := options(t)
-			_, err := obtain(context.Background(), opts, nil, here, []source{c.source})
+			_, err := obtainFrom(context.Background(), opts, nil, c.source)
 			if galley.CodeOf(err) != galley.Unavailable || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -270,7 +292,7 @@ func TestObtainRefuses(t *testing.T) {
 		})
 	}
 	program(t, bin, "npm", "exit 0")
-	if _, err := obtain(context.Background(), options(t), nil, here, []source{npm(pin{})}); err == nil || !strings.Contains(err.Error(), "0 files") {
+	if _, err := obtainFrom(context.Background(), options(t), nil, npm(pin{})); err == nil || !strings.Contains(err.Error(), "0 files") {
 		t.Errorf("an npm that delivers nothing: %v", err)
 	}
 }
@@ -279,14 +301,14 @@ func TestObtainListsEveryReason(t *testing.T) {
 	bin := emptyPath(t)
 	program(t, bin, "npm", "echo offline-one >&2; exit 1")
 	program(t, bin, "python3", "echo offline-two >&2; exit 1")
-	_, err := obtain(context.Background(), options(t), nil, here, []source{npm(pin{}), pip(pin{}, "any"),
-		release(pin{}, "https://127.0.0.1:1/x.tgz", http.DefaultClient)})
+	_, err := obtainFrom(context.Background(), options(t), nil, npm(pin{}), pip(pin{}, "any"),
+		release(pin{}, "https://127.0.0.1:1/x.tgz", http.DefaultClient))
 	for _, want := range []string{"offline-one", "offline-two", "127.0.0.1:1", "GALLEY_ORT_LIB"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q: %v", want, err)
 		}
 	}
-	_, err = obtain(context.Background(), options(t), nil, platform{"plan9", "mips"}, sources(platform{"plan9", "mips"}))
+	_, err = obtainFrom(context.Background(), options(t), nil, sources(platform{"plan9", "mips"})...)
 	if galley.CodeOf(err) != galley.Unimplemented {
 		t.Errorf("an unknown platform: %v", err)
 	}
@@ -299,7 +321,7 @@ func TestObtainStopsWithItsContext(t *testing.T) {
 	defer cancel()
 	opts := options(t)
 	begin := time.Now()
-	_, err := obtain(ctx, opts, nil, here, []source{npm(pin{}), pip(pin{}, "any")})
+	_, err := obtainFrom(ctx, opts, nil, npm(pin{}), pip(pin{}, "any"))
 	if galley.CodeOf(err) != galley.DeadlineExceeded || time.Since(begin) > 5*time.Second {
 		t.Errorf("after %v: %v", time.Since(begin), err)
 	}
@@ -311,7 +333,7 @@ func TestObtainStopsWithItsContext(t *testing.T) {
 	defer unlock()
 	ctx, cancel = context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := obtain(ctx, opts, nil, here, nil); galley.CodeOf(err) != galley.DeadlineExceeded {
+	if _, err := obtainFrom(ctx, opts, nil); galley.CodeOf(err) != galley.DeadlineExceeded {
 		t.Errorf("waiting: %v", err)
 	}
 }
@@ -333,7 +355,7 @@ func TestObtainAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			if _, err := obtain(context.Background(), opts, nil, here, []source{s}); err != nil {
+			if _, err := obtainFrom(context.Background(), opts, nil, s); err != nil {
 				t.Error(err)
 			}
 		})
@@ -420,9 +442,9 @@ func TestDefaultCache(t *testing.T) {
 }
 
 func TestPinsAreWhole(t *testing.T) {
-	for _, pins := range []map[platform]pin{npmPins, pipPins} {
+	for _, pins := range []map[platform]pin{npmPins, pipPins, releasePins} {
 		for p, pin := range pins {
-			if len(pin.archive) != 64 || len(pin.library) != 64 || pin.member == "" {
+			if len(pin.archive) != 64 || len(pin.library) != 64 && pin.library != "" || pin.member == "" {
 				t.Errorf("%s: %+v", p, pin)
 			}
 			if len(sources(p)) != 3 {

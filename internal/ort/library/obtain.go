@@ -32,19 +32,15 @@ type source struct {
 
 // Obtain returns the library that Find finds, and otherwise downloads the
 // pinned version into the cache from the first source that has it: npm, pip,
-// the project's release archive. Digests are checked before anything is used,
-// and the file appears in the cache whole or not at all; several processes
+// the project's release archive. A download with another digest than the
+// pinned one is refused, and the file appears in the cache whole or not at all; several processes
 // may call Obtain at once. Each line that it writes to progress says one thing
 // it did. If all sources fail the error gives every reason.
 func Obtain(ctx context.Context, opts Options, progress io.Writer) (Library, error) {
-	here := platform{runtime.GOOS, runtime.GOARCH}
-	return obtain(ctx, opts, progress, here, sources(here))
-}
-
-func obtain(ctx context.Context, opts Options, progress io.Writer, here platform, from []source) (Library, error) {
 	if lib, err := Find(opts); err == nil || opts.Path != "" {
 		return lib, err
 	}
+	here := platform{runtime.GOOS, runtime.GOARCH}
 	opts, err := opts.resolved()
 	if err != nil {
 		return Library{}, galley.Errorf(galley.FailedPrecondition, "ONNX Runtime", "no cache folder: %w", err)
@@ -60,12 +56,12 @@ func obtain(ctx context.Context, opts Options, progress io.Writer, here platform
 	if lib, err := Find(opts); err == nil { // another process was faster
 		return lib, nil
 	}
-	if len(from) == 0 {
+	if len(opts.sources) == 0 {
 		return Library{}, galley.Errorf(galley.Unimplemented, "ONNX Runtime", "no source is known for %s", here).
 			WithRemedy("build version %s or later and name it in GALLEY_ORT_LIB", MinVersion)
 	}
 	var reasons []string
-	for _, s := range from {
+	for _, s := range opts.sources {
 		say(progress, "ONNX Runtime %s for %s: %s", Version, here, s.what)
 		lib, err := install(ctx, s, opts.cached(), here, progress)
 		if err == nil {
@@ -101,11 +97,11 @@ func install(ctx context.Context, s source, path string, here platform, progress
 	if err != nil {
 		return Library{}, err
 	}
-	r := record{Version: Version, Source: s.name, Pinned: s.pin.library != ""}
+	r := record{Version: Version, Source: s.name}
 	if r.ArchiveSHA256, err = digestOf(archive); err != nil {
 		return Library{}, err
 	}
-	if s.pin.archive != "" && r.ArchiveSHA256 != s.pin.archive {
+	if r.ArchiveSHA256 != s.pin.archive {
 		return Library{}, fmt.Errorf("the archive's digest is %s, want %s", r.ArchiveSHA256, s.pin.archive)
 	}
 	unpacked := filepath.Join(work, "library")
@@ -130,12 +126,8 @@ func install(ctx context.Context, s source, path string, here platform, progress
 	if err := publish(unpacked, path, r); err != nil {
 		return Library{}, err
 	}
-	if r.Pinned {
-		say(progress, "%s: put %s there; archive and library have the pinned digests (library sha256 %s)", s.name, path, r.SHA256)
-	} else {
-		say(progress, "%s: put %s there; no digest is pinned for this source, it is trusted for its certificate (library sha256 %s)",
-			s.name, path, r.SHA256)
-	}
+	say(progress, "%s: put %s there; it has the pinned digest (archive sha256 %s, library sha256 %s)",
+		s.name, path, r.ArchiveSHA256, r.SHA256)
 	return Library{Path: path, Version: Version, Source: s.name}, nil
 }
 

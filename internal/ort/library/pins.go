@@ -1,12 +1,13 @@
 package library
 
 // A pin is what one source holds for one platform: where the library lies in
-// the archive, and the SHA-256 of both. Empty digests are not known; such a
-// source is trusted for its certificate alone, and Obtain says so.
+// the archive, and the SHA-256 of both. Nothing is taken from an archive with
+// another digest; an empty digest of the library says that the archive's alone
+// is known.
 type pin struct {
 	archive string // SHA-256
 	member  string // path in the archive
-	library string // SHA-256
+	library string // SHA-256, or ""
 }
 
 // The digests of version 1.30.0, of what each source's client downloads.
@@ -40,10 +41,17 @@ var wheelPlatforms = map[platform]string{
 	{"darwin", "arm64"}: "macosx_14_0_arm64",
 }
 
+// The digests of the release archives are those that many projects which
+// build on them pin alike.
 var releasePins = map[platform]pin{
-	{"linux", "amd64"}:  {member: releaseName("linux-x64") + "/lib/libonnxruntime.so." + Version},
-	{"linux", "arm64"}:  {member: releaseName("linux-aarch64") + "/lib/libonnxruntime.so." + Version},
-	{"darwin", "arm64"}: {member: releaseName("osx-arm64") + "/lib/libonnxruntime." + Version + ".dylib"},
+	{"linux", "amd64"}: {"a5ed5a3cac51fbb2e90da632ae43d19212faaa20e76484e62bcb7c23ddb3b3fd",
+		releaseName("linux-x64") + "/lib/libonnxruntime.so." + Version,
+		"245a6f8c38127551057a1cd1ffd59f0a186a227ade4f3492dea2494eb565542e"},
+	{"linux", "arm64"}: {"e16a27a8ed330bbc698df7330b0cf56e722f354e3bcc92118682c74ef3c3e3da",
+		releaseName("linux-aarch64") + "/lib/libonnxruntime.so." + Version,
+		"64e903a43a041240fd6bcffe0ac6d4fea47ef87bf24b9d097801bd00a9612a4b"},
+	{"darwin", "arm64"}: {"6ebb5062a934537c352937821f9fe9718e7de1a2db1122a93dd363ffd53a7012",
+		releaseName("osx-arm64") + "/lib/libonnxruntime." + Version + ".dylib", ""},
 }
 
 var releasePlatforms = map[platform]string{
@@ -53,15 +61,3 @@ var releasePlatforms = map[platform]string{
 }
 
 func releaseName(platform string) string { return "onnxruntime-" + platform + "-" + Version }
-
-// pinnedSource names the source whose library for p has the digest.
-func pinnedSource(p platform, digest string) string {
-	switch digest {
-	case npmPins[p].library:
-		return "npm"
-	case pipPins[p].library:
-		return "pip"
-	default:
-		return ""
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -139,19 +140,20 @@ func lastWords(s string) string {
 
 // onlyFile returns the one file with the suffix that a program left in dir.
 func onlyFile(dir, suffix string) (string, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+	names, err := fs.Glob(os.DirFS(dir), "*"+suffix)
 	if err != nil {
 		return "", err
 	}
-	if len(paths) != 1 {
-		return "", fmt.Errorf("%d files *%s were downloaded, want one", len(paths), suffix)
+	if len(names) != 1 {
+		return "", fmt.Errorf("%d files *%s were downloaded, want one", len(names), suffix)
 	}
-	info, err := os.Lstat(paths[0])
+	path := filepath.Join(dir, names[0])
+	info, err := os.Lstat(path)
 	if err != nil {
 		return "", err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxArchive {
 		return "", fmt.Errorf("what was downloaded is no file of at most %d MiB", maxArchive>>20)
 	}
-	return paths[0], nil
+	return path, nil
 }

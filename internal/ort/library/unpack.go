@@ -43,7 +43,7 @@ func unpackTar(archive, member, path string) error {
 		if err != nil {
 			return fmt.Errorf("the archive is damaged: %w", err)
 		}
-		if h.Name == member {
+		if strings.TrimPrefix(h.Name, "./") == member {
 			return writeLibrary(r, h.FileInfo().Mode().IsRegular(), h.Size, member, path)
 		}
 	}
