@@ -65,14 +65,12 @@ type Line struct {
 	Text   string    `json:"text"`
 }
 
-// An Entry is one line of the audit log: who did what, when, to what.
-type Entry struct {
-	Number  int64        `json:"number"`
-	At      time.Time    `json:"at"`
-	Actor   galley.Actor `json:"actor"`
-	Action  string       `json:"action"`
-	Subject string       `json:"subject"`
-	Detail  string       `json:"detail,omitempty"`
+// An AuditQuery selects entries of the audit log, in their order.
+type AuditQuery struct {
+	After   int64        // the first one after this number
+	Actor   galley.Actor // any, if empty
+	Subject string       // any, if empty
+	Limit   int          // 100 if 0
 }
 
 // Bounds of what a store keeps.

@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"galley"
+	"galley/internal/audit"
 	"galley/internal/store"
 )
 
@@ -28,9 +30,10 @@ func commit(ctx context.Context, tx *sql.Tx, aggregate, subject string, generati
 	if c.Action == "" {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)`,
-		unix(c.At), string(c.By), c.Action, subject, c.Detail)
-	return err
+	origin := galley.OriginOf(ctx)
+	return record(ctx, tx, audit.Entry{
+		At: c.At, Actor: c.By, Action: c.Action, Subject: subject, Detail: c.Detail, Address: origin.Address, Token: origin.Token,
+	})
 }
 
 // PendingEffects returns up to limit effects that are not done, in the order
@@ -53,37 +56,25 @@ func (s *Store) PendingEffects(ctx context.Context, limit int) ([]store.Effect, 
 	return out, err
 }
 
+// keptEffects is about how many effects that are done stay, for who looks
+// into what happened.
+const keptEffects = 1000
+
 // EffectDone says that an effect has been performed. Saying it again changes
-// nothing.
+// nothing, while the effect is kept.
 func (s *Store) EffectDone(ctx context.Context, aggregate string, sequence int64) error {
 	return s.update(ctx, aggregate, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `UPDATE effects SET done = 1 WHERE aggregate = ? AND sequence = ?`, aggregate, sequence)
+		var id int64
+		err := tx.QueryRowContext(ctx, `UPDATE effects SET done = 1 WHERE aggregate = ? AND sequence = ? RETURNING id`, aggregate, sequence).Scan(&id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound(aggregate, "effect")
+		}
 		if err != nil {
 			return err
 		}
-		if n, err := r.RowsAffected(); err != nil || n == 1 {
-			return err
-		}
-		return notFound(aggregate, "effect")
+		_, err = tx.ExecContext(ctx, `DELETE FROM effects WHERE done = 1 AND id <= ?`, id-keptEffects)
+		return err
 	})
-}
-
-// Audit returns up to limit entries of the audit log in their order, from the
-// first one after the number given.
-func (s *Store) Audit(ctx context.Context, after int64, limit int) ([]store.Entry, error) {
-	var out []store.Entry
-	err := s.view(ctx, "audit", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT number, at, actor, action, subject, detail FROM audit WHERE number > ? ORDER BY number LIMIT ?`, after, bounded(limit))
-		return each(rows, err, func() error {
-			var e store.Entry
-			var at int64
-			err := rows.Scan(&e.Number, &at, &e.Actor, &e.Action, &e.Subject, &e.Detail)
-			e.At = fromUnix(at)
-			out = append(out, e)
-			return err
-		})
-	})
-	return out, err
 }
 
 // each calls f for every row and closes rows; err is that of the query.

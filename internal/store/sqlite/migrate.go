@@ -7,12 +7,21 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"galley"
 )
 
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
+
+// rewrites are what migrations do beside their script, after it and in its
+// transaction.
+var rewrites = map[string]func(context.Context, *sql.Tx) error{
+	"migrations/0003_audit_chain.sql": func(ctx context.Context, tx *sql.Tx) error {
+		return chainAudit(ctx, tx, time.Now().UnixNano())
+	},
+}
 
 // migrate brings the schema from the version it has to the newest, each step
 // in a transaction. The version is the number of steps done.
@@ -46,6 +55,11 @@ func migrateTo(ctx context.Context, db *sql.DB, path string, names []string) err
 		err = inTx(ctx, db, nil, func(tx *sql.Tx) error {
 			if _, err := tx.ExecContext(ctx, string(script)); err != nil {
 				return err
+			}
+			if rewrite := rewrites[names[i]]; rewrite != nil {
+				if err := rewrite(ctx, tx); err != nil {
+					return err
+				}
 			}
 			_, err := tx.ExecContext(ctx, `INSERT INTO schema_version VALUES (?, ?)`, i+1, names[i])
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"galley"
 	"galley/evals"
+	"galley/internal/audit"
 	"galley/internal/store"
 	"galley/registry"
 	"galley/trainer"
@@ -35,7 +36,7 @@ func testDelete(t *testing.T, s Store) {
 	if m := must[registry.Model](t)(s.Model(ctx, "news")); len(m.Versions) != 1 || m.Newest() != 1 {
 		t.Errorf("%+v", m)
 	}
-	audit := must[[]store.Entry](t)(s.Audit(ctx, 0, 10))
+	audit := must[[]audit.Entry](t)(s.Audit(ctx, store.AuditQuery{}))
 	if e := audit[len(audit)-1]; e.Actor != "editor" || e.Action != "version.delete" || e.Subject != "news@2" || e.Detail != string(two.Digest) {
 		t.Errorf("%+v", e)
 	}

@@ -205,25 +205,34 @@ func testEffects(t *testing.T, s Store) {
 	}
 }
 
-func testAudit(t *testing.T, s Store) {
+// Of the effects that are done the last stay, and all that are not.
+func testEffectsArePruned(t *testing.T, s Store) {
 	ctx := t.Context()
-	j := must[trainer.Job](t)(s.CreateJob(ctx, Job("a"), by("job.submit")))
-	must[trainer.Job](t)(s.SaveJob(ctx, j, by(""))) // progress leaves no entry
-	if _, _, err := s.Register(ctx, Version("news", 1)); err != nil {
-		t.Fatal(err)
+	c := store.Commit{At: noon, Effects: make([]store.Effect, 200)}
+	for i := range c.Effects {
+		c.Effects[i].Kind = "e"
 	}
-	promote(t, s, "news", "prod", 1)
-	got := must[[]store.Entry](t)(s.Audit(ctx, 0, 10))
-	var lines []string
-	for _, e := range got {
-		if !e.At.Equal(noon) {
-			t.Errorf("time %s", e.At)
+	j := must[trainer.Job](t)(s.CreateJob(ctx, Job("a"), c))
+	waiting := must[[]store.Effect](t)(s.PendingEffects(ctx, 1))[0]
+	last := waiting
+	for range 7 {
+		for _, e := range must[[]store.Effect](t)(s.PendingEffects(ctx, store.MaxList)) {
+			if e.Sequence == waiting.Sequence {
+				continue
+			}
+			if err := s.EffectDone(ctx, e.Aggregate, e.Sequence); err != nil {
+				t.Fatal(err)
+			}
+			last = e
 		}
-		lines = append(lines, fmt.Sprint(e.Actor, " ", e.Action, " ", e.Subject))
+		j = must[trainer.Job](t)(s.SaveJob(ctx, j, c))
 	}
-	wantEqual(t, "audit", lines, []string{"editor job.submit a", "editor version.register news@1", "editor alias.promote news:prod"})
-	if rest := must[[]store.Entry](t)(s.Audit(ctx, got[1].Number, 10)); len(rest) != 1 || rest[0] != got[2] {
-		t.Errorf("rest %+v", rest)
+	if err := s.EffectDone(ctx, last.Aggregate, last.Sequence); err != nil {
+		t.Errorf("an effect that was done lately: %v", err)
+	}
+	wantCode(t, s.EffectDone(ctx, waiting.Aggregate, waiting.Sequence+1), galley.NotFound) // the oldest that was done
+	if pending := must[[]store.Effect](t)(s.PendingEffects(ctx, store.MaxList)); len(pending) != 201 || pending[0].Sequence != waiting.Sequence {
+		t.Errorf("%d effects are pending, the first is %+v", len(pending), pending[0])
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/audit"
 	"galley/internal/store"
 	"galley/registry"
 	"galley/trainer"
@@ -31,7 +32,8 @@ type Store interface {
 	Lines(ctx context.Context, job string, after int64, limit int) ([]store.Line, error)
 	PendingEffects(ctx context.Context, limit int) ([]store.Effect, error)
 	EffectDone(ctx context.Context, aggregate string, sequence int64) error
-	Audit(ctx context.Context, after int64, limit int) ([]store.Entry, error)
+	Audit(ctx context.Context, q store.AuditQuery) ([]audit.Entry, error)
+	AuditHead(ctx context.Context) (audit.Head, error)
 }
 
 // Run runs the suite. open returns an empty store that is closed when its
@@ -47,6 +49,7 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"JobLifecycle", testJobLifecycle},
 		{"Lines", testLines},
 		{"Effects", testEffects},
+		{"EffectsArePruned", testEffectsArePruned},
 		{"Versions", testVersions},
 		{"VersionsRefused", testVersionsRefused},
 		{"Resolution", testResolution},
@@ -57,6 +60,9 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"DeleteRefused", testDeleteRefused},
 		{"DeleteAliasPasts", testDeleteAliasPasts},
 		{"Audit", testAudit},
+		{"AuditChain", testAuditChain},
+		{"AuditIsAtomic", testAuditIsAtomic},
+		{"ConcurrentAudit", testConcurrentAudit},
 		{"ConcurrentSaves", testConcurrentSaves},
 		{"ConcurrentPromotions", testConcurrentPromotions},
 		{"ConcurrentRegistrations", testConcurrentRegistrations},
