@@ -29,7 +29,8 @@ type Classification struct {
 // A part is what is counted for all rows or for those of a slice.
 type part struct {
 	counts
-	loss moments
+	loss  moments
+	trust calibration
 }
 
 // NewClassification starts a count over the given labels, in the order of a
@@ -51,19 +52,20 @@ func (c *Classification) Add(gold int, scores []float32, language string, length
 	if err != nil {
 		return err
 	}
-	c.count(gold, predicted, scores[gold], language, length)
+	c.count(gold, predicted, scores, language, length)
 	return nil
 }
 
-// count counts one row whose label got the given probability.
-func (c *Classification) count(gold, predicted int, probability float32, language string, length int) {
-	loss := -math.Log(min(1, max(leastProbability, float64(probability))))
-	c.all.add(gold, predicted, loss)
+// count counts one row.
+func (c *Classification) count(gold, predicted int, scores []float32, language string, length int) {
+	loss := -math.Log(min(1, max(leastProbability, float64(scores[gold]))))
+	confidence := float64(scores[predicted])
+	c.all.add(gold, predicted, loss, confidence)
 	if language != "" {
-		c.language(language).add(gold, predicted, loss)
+		c.language(language).add(gold, predicted, loss, confidence)
 	}
 	if length > 0 {
-		c.lengths[lengthSlice(length)].add(gold, predicted, loss)
+		c.lengths[lengthSlice(length)].add(gold, predicted, loss, confidence)
 	}
 }
 
@@ -84,23 +86,29 @@ func answer(scores []float32, labels []string) (int, error) {
 	return best, nil
 }
 
-func (c *Classification) language(name string) *part {
-	p, ok := c.languages[name]
+func (c *Classification) language(name string) *part { return ofLanguage(c.languages, name) }
+
+// ofLanguage returns what belongs to a language, new if it is the first of
+// it; languages beyond the bound share one.
+func ofLanguage[T any](languages map[string]*T, name string) *T {
+	p, ok := languages[name]
 	if ok {
 		return p
 	}
-	if len(c.languages) >= maxLanguages {
+	if len(languages) >= maxLanguages {
 		name = "other"
-		if p, ok = c.languages[name]; ok {
+		if p, ok = languages[name]; ok {
 			return p
 		}
 	}
-	p = &part{}
-	c.languages[name] = p
+	p = new(T)
+	languages[name] = p
 	return p
 }
 
-// The length slices: upper bounds in characters, the last one open.
+// The length slices: upper bounds in characters, the last one open. They are
+// fixed, not quantiles of the data, so that reports on different rows speak of
+// the same texts: a word or two, a headline, a paragraph, an item, an article.
 var lengthBounds = [...]int{16, 64, 256, 1024, math.MaxInt}
 
 var lengthNames = [len(lengthBounds)]string{"1-16", "17-64", "65-256", "257-1024", "1025+"}
@@ -113,9 +121,13 @@ func lengthSlice(n int) int {
 	return i
 }
 
-func (p *part) add(gold, predicted int, loss float64) {
+func (p *part) add(gold, predicted int, loss, confidence float64) {
 	p.counts.add(gold, predicted)
 	p.loss.add(loss)
+	if p.trust == nil {
+		p.trust = calibration{}
+	}
+	p.trust.add(gold == predicted, confidence)
 }
 
 func (p *part) metrics(labels int) map[string]Metric {
@@ -123,6 +135,7 @@ func (p *part) metrics(labels int) map[string]Metric {
 		Accuracy: Wilson(p.correct(), p.n),
 		MacroF1:  bootstrapF1(&p.counts, labels),
 		Loss:     p.loss.metric(),
+		ECE:      p.trust.metric(p.n),
 	}
 }
 

@@ -13,8 +13,15 @@
 //	macro_f1    percentile bootstrap: the confusion matrix is drawn again as
 //	            a multinomial, which is the same as drawing rows again
 //	loss        normal approximation to the mean
+//	ece         bootstrap by bins of equal mass: the mean of each bin is drawn
+//	            from its normal limit
+//	agreement   Wilson's, of the share of rows that two models answer alike
 //	difference  of two models on the same rows: Agresti and Min's interval
 //	            for matched pairs
 //
 // Nothing is kept per row: memory depends on labels and languages alone.
+//
+// Beside the version in production a report also has latencies taken in turns
+// and their ratios. A [Gate] is rules over a report, as data; [Gate.Judge]
+// names every check with its figures.
 package evals

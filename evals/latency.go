@@ -2,6 +2,7 @@ package evals
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -11,33 +12,119 @@ import (
 // ones pay for memory and caches.
 const warmUp = 5
 
-// measureLatency asks for one text at a time, one after the other.
-func measureLatency(ctx context.Context, p Predictor, texts []string) (Latency, error) {
-	if len(texts) == 0 {
-		return Latency{}, nil
-	}
-	for i := range min(warmUp, len(texts)) {
-		if _, err := ask(ctx, p, texts[i:i+1], "the model"); err != nil {
-			return Latency{}, err
+// A comparison of latencies asks for each text this often, within a time
+// that does not let large models wait longer than they must.
+const (
+	leastRounds   = 3
+	mostRounds    = 9
+	roundsWithin  = 4 * time.Second
+	latencyDraws  = 500
+	LatencyMedian = "latency_ms.p50" // as rules name them
+	LatencyTail   = "latency_ms.p99"
+)
+
+// timings are how long one model's single requests took, by text and round,
+// in milliseconds.
+type timings [][]float64
+
+// measureLatency asks the models for one text at a time, one after the other.
+// Of several models each text is asked in turns, the first one changing, and
+// again in further rounds: what disturbs the machine for a while disturbs them
+// alike.
+func measureLatency(ctx context.Context, models []Contender, texts []string) ([]timings, error) {
+	took := make([]timings, len(models))
+	for k, m := range models {
+		took[k] = make(timings, len(texts))
+		for i := range min(warmUp, len(texts)) {
+			if _, err := ask(ctx, m.Predictor, texts[i:i+1], m.Name); err != nil {
+				return nil, err
+			}
 		}
 	}
-	took := make([]float64, len(texts))
+	began := time.Now()
+	for round := 0; round < 1 || len(models) > 1 && (round < leastRounds || round < mostRounds && time.Since(began) < roundsWithin); round++ {
+		for i := range texts {
+			for turn := range models {
+				k := (turn + i + round) % len(models)
+				start := time.Now()
+				if _, err := ask(ctx, models[k].Predictor, texts[i:i+1], models[k].Name); err != nil {
+					return nil, err
+				}
+				took[k][i] = append(took[k][i], float64(time.Since(start))/float64(time.Millisecond))
+			}
+		}
+	}
+	return took, nil
+}
+
+// latency describes all requests.
+func (t timings) latency() Latency {
+	all := slices.Concat(t...)
+	if len(all) == 0 {
+		return Latency{}
+	}
+	slices.Sort(all)
 	sum := 0.0
-	for i := range texts {
-		start := time.Now()
-		if _, err := ask(ctx, p, texts[i:i+1], "the model"); err != nil {
-			return Latency{}, err
-		}
-		took[i] = float64(time.Since(start)) / float64(time.Millisecond)
-		sum += took[i]
+	for _, x := range all {
+		sum += x
 	}
-	slices.Sort(took)
-	return Latency{
-		P50:  percentile(took, .5),
-		P99:  percentile(took, .99),
-		Mean: sum / float64(len(took)),
-		N:    len(took),
-	}, nil
+	return Latency{P50: percentile(all, .5), P99: percentile(all, .99), Mean: sum / float64(len(all)), N: len(all)}
+}
+
+// medians returns the median time of each text.
+func (t timings) medians() []float64 {
+	out := make([]float64, len(t))
+	for i, rounds := range t {
+		sorted := slices.Sorted(slices.Values(rounds))
+		out[i] = percentile(sorted, .5)
+	}
+	return out
+}
+
+// ratios compares the latencies of a model with another's on the same texts.
+//
+// Each text counts with the median of its rounds, so that a hiccup of the
+// machine, which hits one round, moves neither p50 nor p99: what is left of
+// the tail is the texts that a model takes long for. The intervals draw texts
+// again, the same ones for both models, of which the tail knows only a few:
+// the interval of p99 says how little.
+func ratios(own, other timings) map[string]Metric {
+	if len(own) == 0 || len(own[0]) == 0 {
+		return nil
+	}
+	a, b := own.medians(), other.medians()
+	out := make(map[string]Metric, 2)
+	random := rand.New(rand.NewPCG(bootSeed, uint64(len(a))))
+	values := map[string][]float64{}
+	x, y := make([]float64, len(a)), make([]float64, len(a))
+	for draw := range latencyDraws + 1 {
+		for i := range a {
+			from := i // at first the texts as they are
+			if draw > 0 {
+				from = random.IntN(len(a))
+			}
+			x[i], y[i] = a[from], b[from]
+		}
+		slices.Sort(x)
+		slices.Sort(y)
+		for _, q := range []struct {
+			name string
+			at   float64
+		}{{LatencyMedian, .5}, {LatencyTail, .99}} {
+			ratio := percentile(x, q.at) / max(percentile(y, q.at), 1e-6)
+			if draw == 0 {
+				out[q.name] = Metric{Value: ratio, N: len(a), Method: fmt.Sprintf("paired bootstrap of medians of %d", len(own[0]))}
+				continue
+			}
+			values[q.name] = append(values[q.name], ratio)
+		}
+	}
+	for name, m := range out {
+		slices.Sort(values[name])
+		m.Low, m.High = min(m.Value, percentile(values[name], .025)), max(m.Value, percentile(values[name], .975))
+		out[name] = m
+	}
+	return out
 }
 
 // A reservoir keeps an even sample of a stream of texts (Vitter's algorithm R,

@@ -7,7 +7,11 @@ const (
 	Accuracy = "accuracy"
 	MacroF1  = "macro_f1"
 	Loss     = "loss"
+	ECE      = "ece" // expected calibration error
 )
+
+// Agreement is the share of rows that two models answer alike.
+const Agreement = "agreement"
 
 // A Metric is an estimate with its 95 % interval.
 type Metric struct {

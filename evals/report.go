@@ -55,9 +55,11 @@ type Resources struct {
 	// done other work; 0 where the system does not say.
 	CPUSeconds float64 `json:"cpu_seconds"`
 	PeakBytes  int64   `json:"peak_bytes"`
+	SizeBytes  int64   `json:"size_bytes"` // of the model's files on disk
 }
 
-// A Baseline is another model on the same rows.
+// A Baseline is another model on the same rows. Model and what follows it are
+// there if it is a version.
 type Baseline struct {
 	Name       string             `json:"name"`
 	Parameters map[string]float64 `json:"parameters,omitempty"` // those tuned on the validation split
@@ -65,6 +67,30 @@ type Baseline struct {
 	Difference Metric             `json:"difference"` // accuracy of the model minus that of the baseline
 	Pairing    Pairing            `json:"pairing"`    // a is the model, b the baseline
 	P          float64            `json:"p"`          // exact McNemar test
+	Agreement  Metric             `json:"agreement"`  // share of rows with the same answer
+
+	Model     galley.Digest     `json:"model,omitempty"`
+	SizeBytes int64             `json:"size_bytes,omitempty"`
+	Slices    []Contrast        `json:"slices,omitempty"`
+	LatencyMS *Latency          `json:"latency_ms,omitempty"` // taken in turns with the model's
+	Ratios    map[string]Metric `json:"ratios,omitempty"`     // the model's latency over the baseline's
+}
+
+// A Contrast is a baseline on some of the rows, beside the model.
+type Contrast struct {
+	Slice
+	Difference Metric  `json:"difference"`
+	Pairing    Pairing `json:"pairing"`
+}
+
+// Beside returns the baseline that is the version with this digest.
+func (r *Report) Beside(model galley.Digest) (Baseline, bool) {
+	for _, b := range r.Baselines {
+		if model != "" && b.Model == model {
+			return b, true
+		}
+	}
+	return Baseline{}, false
 }
 
 // A Verdict is the outcome of a gate: it passes if every check does.

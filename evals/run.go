@@ -2,6 +2,7 @@ package evals
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"time"
 	"unicode/utf8"
@@ -26,18 +27,14 @@ type Options struct {
 	Batch     int // texts per call; 64 if 0
 	Latency   int // texts asked one at a time to measure latency; 200 if 0, none if negative
 	Baselines []Contender
+	SizeBytes int64 // of the model, for the report
+	// Place, if set, names the place of the row that was read last, for
+	// errors: "fresh.csv:17".
+	Place func() string
 	// Progress, if set, is told after each batch how many rows are done.
 	Progress func(rows int)
 	// Observe, if set, gets every row, its number and the model's answer.
 	Observe func(row int, gold, predicted int)
-}
-
-// A Contender is a baseline that answers the same rows. Its scores are in the
-// order of the same labels.
-type Contender struct {
-	Name       string
-	Parameters map[string]float64 // for the report
-	Predictor  Predictor
 }
 
 // Limits on options.
@@ -91,19 +88,40 @@ func Run(ctx context.Context, p Predictor, rows iter.Seq2[dataset.Row, error], l
 			WithRemedy("choose a split that has rows")
 	}
 	after := usage()
-	latency, err := measureLatency(ctx, p, e.sample.texts)
-	if err != nil {
-		return nil, err
-	}
 	r := e.report()
-	r.LatencyMS = latency
 	r.Resources = Resources{
 		Seconds:       e.spent.Seconds(),
 		RowsPerSecond: float64(e.rows) / max(e.spent.Seconds(), 1e-9),
 		CPUSeconds:    after.cpu - before.cpu,
 		PeakBytes:     after.peak,
+		SizeBytes:     o.SizeBytes,
+	}
+	if err := e.time(ctx, r); err != nil {
+		return nil, err
 	}
 	return r, nil
+}
+
+// time measures single requests of the model, in turns with those of the
+// versions that it is compared with.
+func (e *evaluation) time(ctx context.Context, r *Report) error {
+	models := []Contender{{Name: "the model", Predictor: e.p}}
+	var beside []int
+	for i, c := range e.against {
+		if c.Version != nil {
+			models, beside = append(models, c.Contender), append(beside, i)
+		}
+	}
+	took, err := measureLatency(ctx, models, e.sample.texts)
+	if err != nil {
+		return err
+	}
+	r.LatencyMS = took[0].latency()
+	for k, i := range beside {
+		latency := took[k+1].latency()
+		r.Baselines[i].LatencyMS, r.Baselines[i].Ratios = &latency, ratios(took[0], took[k+1])
+	}
+	return nil
 }
 
 func (o *Options) check() error {
@@ -139,13 +157,6 @@ type evaluation struct {
 	spent     time.Duration
 }
 
-// A contest is the count of one baseline.
-type contest struct {
-	Contender
-	count *Classification
-	pairs Pairing
-}
-
 func newEvaluation(p Predictor, labels []string, o Options) (*evaluation, error) {
 	if len(labels) < 2 || len(labels) > dataset.MaxLabels {
 		return nil, galley.Errorf(galley.InvalidArgument, "labels", "there are %d; a classifier has 2 to %d", len(labels), dataset.MaxLabels)
@@ -163,14 +174,18 @@ func newEvaluation(p Predictor, labels []string, o Options) (*evaluation, error)
 		e.index[label] = i
 	}
 	for _, c := range o.Baselines {
-		e.against = append(e.against, &contest{Contender: c, count: NewClassification(labels)})
+		e.against = append(e.against, newContest(c, labels))
 	}
 	return e, nil
 }
 
 func (e *evaluation) take(row dataset.Row) error {
 	if _, ok := e.index[row.Label]; !ok {
-		return galley.Errorf(galley.InvalidArgument, "evals", "row %d has the label %q, which the model does not know", e.rows+len(e.batch), row.Label).
+		place := fmt.Sprintf("row %d", e.rows+len(e.batch))
+		if e.o.Place != nil {
+			place = e.o.Place()
+		}
+		return galley.Errorf(galley.InvalidArgument, place, "has the label %q, which the model does not know", row.Label).
 			WithRemedy("evaluate on data with the model's %d labels, or train a model on this data", len(e.labels))
 	}
 	e.batch = append(e.batch, row)
@@ -192,14 +207,14 @@ func (e *evaluation) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	right := make([]bool, len(e.batch))
+	answers := make([]int, len(e.batch))
 	for i, row := range e.batch {
 		gold := e.index[row.Label]
 		predicted, err := addRow(e.count, gold, own[i], row)
 		if err != nil {
 			return err
 		}
-		right[i] = predicted == gold
+		answers[i] = predicted
 		if own[i].Truncated {
 			e.truncated++
 		}
@@ -218,7 +233,7 @@ func (e *evaluation) flush(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			c.pairs.Add(right[i], predicted == gold)
+			c.add(row, gold, answers[i], predicted)
 		}
 	}
 	e.rows += len(e.batch)
@@ -235,7 +250,7 @@ func addRow(c *Classification, gold int, p Prediction, row dataset.Row) (int, er
 	if err != nil {
 		return 0, err
 	}
-	c.count(gold, predicted, p.Scores[gold], row.Language, utf8.RuneCountInString(row.Text))
+	c.count(gold, predicted, p.Scores, row.Language, utf8.RuneCountInString(row.Text))
 	return predicted, nil
 }
 
@@ -264,15 +279,12 @@ func (e *evaluation) report() *Report {
 		Gate:      Verdict{Passed: true, Checks: []Check{}},
 	}
 	for _, c := range e.against {
-		b := Baseline{
-			Name:       c.Name,
-			Parameters: c.Parameters,
-			Metrics:    c.count.Metrics(),
-			Difference: c.pairs.Difference(),
-			Pairing:    c.pairs,
-			P:          c.pairs.McNemar(),
-		}
+		b := c.baseline()
 		r.Baselines = append(r.Baselines, b)
+		if c.Version != nil {
+			r.Metrics[Agreement] = b.Agreement
+			continue
+		}
 		r.Gate.Add(checkBaseline(b, r.Metrics[Accuracy]))
 	}
 	return r

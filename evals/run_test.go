@@ -144,8 +144,10 @@ func TestRunRefuses(t *testing.T) {
 		code   galley.Code
 		says   string
 	}{
-		"no rows":           {p: good, labels: good.labels, code: galley.FailedPrecondition, says: "no rows"},
-		"unknown label":     {p: good, rows: unknown, labels: good.labels, code: galley.InvalidArgument, says: `row 9 has the label "weather"`},
+		"no rows":       {p: good, labels: good.labels, code: galley.FailedPrecondition, says: "no rows"},
+		"unknown label": {p: good, rows: unknown, labels: good.labels, code: galley.InvalidArgument, says: `row 9: has the label "weather"`},
+		"unknown label of a file": {p: good, rows: unknown, labels: good.labels, o: Options{Place: func() string { return "fresh.csv:11" }},
+			code: galley.InvalidArgument, says: `fresh.csv:11: has the label "weather"`},
 		"one label":         {p: good, rows: rows, labels: good.labels[:1], code: galley.InvalidArgument, says: "there are 1"},
 		"no labels":         {p: good, rows: rows, code: galley.InvalidArgument, says: "there are 0"},
 		"label twice":       {p: good, rows: rows, labels: []string{"a", "a"}, code: galley.InvalidArgument, says: "twice"},

@@ -15,6 +15,7 @@ const sklearnMetrics = `
 import json, sys, warnings
 import numpy as np
 from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support
 warnings.simplefilter("ignore")
 out = []
@@ -25,7 +26,13 @@ for case in json.load(sys.stdin):
     a = p.argmax(1)
     low, high = binomtest(int((a == y).sum()), len(y)).proportion_ci(method="wilson")
     precision, recall, f1, n = precision_recall_fscore_support(y, a, labels=range(k), zero_division=0)
-    out.append({"accuracy": accuracy_score(y, a), "low": low, "high": high,
+    # Bins of equal mass by scikit-learn: with as many rows in each, the error
+    # is the mean distance.
+    c = p.max(1)
+    true, said = calibration_curve(a == y, c, n_bins=10, strategy="quantile")
+    out.append({"ece": float(np.abs(true - said).mean()),
+        "p": binomtest(int((a == y).sum()), int((a == y).sum()) + int((y == 0).sum())).pvalue,
+        "right": int((a == y).sum()), "zeros": int((y == 0).sum()), "accuracy": accuracy_score(y, a), "low": low, "high": high,
         "macro_f1": f1_score(y, a, average="macro", zero_division=0),
         "loss": log_loss(y, p, labels=range(k)),
         "precision": precision.tolist(), "recall": recall.tolist(), "f1": f1.tolist(), "n": n.tolist()})
@@ -76,6 +83,8 @@ func TestPeerScikitLearn(t *testing.T) {
 	}
 	var want []struct {
 		Accuracy, Low, High, Loss float64
+		ECE, P                    float64
+		Right, Zeros              int
 		MacroF1                   float64 `json:"macro_f1"`
 		Precision, Recall, F1     []float64
 		N                         []int
@@ -96,6 +105,11 @@ func TestPeerScikitLearn(t *testing.T) {
 		near(t, "high", m[Accuracy].High, want[i].High, 1e-9)
 		near(t, "macro F1", m[MacroF1].Value, want[i].MacroF1, 1e-12)
 		near(t, "loss", m[Loss].Value, want[i].Loss, 2e-6)
+		near(t, "p", Pairing{N: 1e6, OnlyA: want[i].Right, OnlyB: want[i].Zeros}.McNemar(), want[i].P, 1e-9)
+		if len(c.Gold)%10 == 0 && len(c.Scores[0]) <= 15 {
+			// Rows of one cell stay in one bin here.
+			near(t, "ece", distance(count.all.trust.bins(10), len(c.Gold), nil), want[i].ECE, 5e-4)
+		}
 		for k, l := range count.PerLabel() {
 			near(t, "precision", l.Precision, want[i].Precision[k], 1e-12)
 			near(t, "recall", l.Recall, want[i].Recall[k], 1e-12)
