@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A Code classifies an error; programs act on codes, never on texts. The
@@ -37,6 +38,8 @@ type Error struct {
 	Message string `json:"message"`
 	Remedy  string `json:"remedy,omitempty"` // what the reader can do next
 	Cause   error  `json:"-"`                // for operators; not shown to users of the API
+
+	RetryAfter time.Duration `json:"-"` // when the same request may succeed; 0 if that is not known
 }
 
 // Errorf makes an error. A %w verb in format sets the cause.
@@ -48,6 +51,12 @@ func Errorf(code Code, subject, format string, args ...any) *Error {
 // WithRemedy adds what to do next and returns e.
 func (e *Error) WithRemedy(format string, args ...any) *Error {
 	e.Remedy = fmt.Sprintf(format, args...)
+	return e
+}
+
+// WithRetry says when the same request may succeed, and returns e.
+func (e *Error) WithRetry(after time.Duration) *Error {
+	e.RetryAfter = after
 	return e
 }
 

@@ -19,24 +19,37 @@ type Servable struct {
 	Signature task.Signature
 	Platform  string // what runs it, as the protocol's metadata name it
 
-	infer      func(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error)
+	infer      func(ctx context.Context, r *recorder, inputs map[string]*session.Tensor) (answer, error)
 	closeModel func() error
 	recorder   *recorder // set by the table
+}
+
+// An answer is a request's outputs and what they took.
+type answer struct {
+	outputs    map[string]*session.Tensor
+	inferences int
+	times      timing
 }
 
 // Infer answers one request. Inputs are checked against the signature; the
 // outputs belong to the caller, who closes them.
 func (s *Servable) Infer(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error) {
 	began := time.Now()
-	err := s.check(inputs)
-	var outputs map[string]*session.Tensor
-	if err == nil {
-		outputs, err = s.infer(ctx, inputs)
+	a, err := answer{}, errPanicked
+	defer func() {
+		now := time.Now()
+		s.recorder.answered(now, a.inferences, now.Sub(began), a.times, err)
+	}()
+	if err = s.check(inputs); err != nil {
+		return nil, err
 	}
-	now := time.Now()
-	s.recorder.answered(now, 1, now.Sub(began), timing{infer: now.Sub(began)}, err)
-	return outputs, err
+	err = errPanicked
+	a, err = s.infer(ctx, s.recorder, inputs)
+	return a.outputs, err
 }
+
+// errPanicked is what a request counts as that neither was answered nor failed.
+var errPanicked error = galley.Errorf(galley.Internal, "request", "its run panicked")
 
 func (s *Servable) close() {
 	// Nobody waits for it, and what cannot be closed cannot be helped.
@@ -95,71 +108,3 @@ func fits(sizes, shape []int64) bool {
 
 // platform is what the protocol's metadata call ONNX graphs.
 const platform = "onnxruntime_onnx"
-
-// MaxTexts bounds the texts of one request.
-const MaxTexts = 4096
-
-// NewTextClassifier serves a text classifier: texts in, labels and scores out.
-// The servable closes the session.
-func NewTextClassifier(v registry.Version, c *task.TextClassifier, s session.Session) (*Servable, error) {
-	signature, err := c.Config.Signature()
-	if err != nil {
-		return nil, err
-	}
-	predictor, err := task.NewTextPredictor(c, s)
-	if err != nil {
-		return nil, err
-	}
-	return &Servable{
-		Version: v, Signature: signature, Platform: platform,
-		closeModel: s.Close,
-		infer: func(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error) {
-			texts := inputs["text"].Strings()
-			if len(texts) > MaxTexts {
-				return nil, galley.Errorf(galley.InvalidArgument, "text", "%d texts in one request", len(texts)).
-					WithRemedy("send at most %d a request", MaxTexts)
-			}
-			predictions, err := predictor.Predict(ctx, texts)
-			if err != nil {
-				return nil, err
-			}
-			return classificationTensors(predictions, len(c.Config.Labels))
-		},
-	}, nil
-}
-
-func classificationTensors(predictions []task.Classification, classes int) (map[string]*session.Tensor, error) {
-	n := int64(len(predictions))
-	labels := make([]string, n)
-	score := make([]float32, n)
-	scores := make([]float32, 0, int(n)*classes)
-	truncated := make([]bool, n)
-	for i, p := range predictions {
-		labels[i], score[i], truncated[i] = p.Label, p.Score, p.Truncated
-		scores = append(scores, p.Scores...)
-	}
-	out := map[string]*session.Tensor{}
-	var err error
-	if out["label"], err = session.NewStrings(labels, n); err != nil {
-		return nil, err
-	}
-	if out["score"], err = session.New(score, n); err != nil {
-		return nil, err
-	}
-	if out["truncated"], err = session.New(truncated, n); err != nil {
-		return nil, err
-	}
-	out["scores"], err = session.New(scores, n, int64(classes))
-	return out, err
-}
-
-// NewGraph serves a graph without a task: its own inputs and outputs.
-func NewGraph(v registry.Version, s session.Session) *Servable {
-	return &Servable{
-		Version: v, Signature: task.GraphSignature(s.Inputs(), s.Outputs()), Platform: platform,
-		closeModel: s.Close,
-		infer: func(ctx context.Context, inputs map[string]*session.Tensor) (map[string]*session.Tensor, error) {
-			return s.Run(ctx, inputs)
-		},
-	}
-}

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"galley"
 	"galley/internal/strictyaml"
@@ -49,8 +50,9 @@ var galleyCodes = func() map[codes.Code]galley.Code {
 	return m
 }()
 
-// statusOf turns an error into a gRPC status with google.rpc.ErrorInfo, and
-// BadRequest for the mistakes of a file. A status stays as it is; nil is nil.
+// statusOf turns an error into a gRPC status with google.rpc.ErrorInfo,
+// RetryInfo if it is known when to try again, and BadRequest for the mistakes
+// of a file. A status stays as it is; nil is nil.
 // The message begins with the subject: most clients show it alone.
 func statusOf(err error) error {
 	if err == nil {
@@ -80,6 +82,11 @@ func statusOf(err error) error {
 	detailed, err2 := s.WithDetails(info)
 	if err2 != nil {
 		return &failure{s, err}
+	}
+	if e.RetryAfter > 0 {
+		if more, err2 := detailed.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)}); err2 == nil {
+			detailed = more
+		}
 	}
 	var problems strictyaml.Problems
 	if errors.As(err, &problems) {
@@ -141,6 +148,9 @@ func FromStatus(err error) *galley.Error {
 	}
 	e := &galley.Error{Code: galleyCodes[s.Code()], Message: s.Message(), Cause: err}
 	for _, d := range s.Details() {
+		if retry, ok := d.(*errdetails.RetryInfo); ok {
+			e.RetryAfter = retry.GetRetryDelay().AsDuration()
+		}
 		info, ok := d.(*errdetails.ErrorInfo)
 		if !ok || info.GetDomain() != domain {
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -18,14 +19,14 @@ import (
 // What the server says arrives at the client, by code, subject and remedy.
 func TestErrorsRoundTrip(t *testing.T) {
 	for code, want := range grpcCodes {
-		e := galley.Errorf(code, "news-topic@3", "is wrong").WithRemedy("do better")
+		e := galley.Errorf(code, "news-topic@3", "is wrong").WithRemedy("do better").WithRetry(1500 * time.Millisecond)
 		err := statusOf(fmt.Errorf("wrapped: %w", e))
 		if status.Code(err) != want {
 			t.Errorf("%s became %s", code, status.Code(err))
 		}
 		// As it comes over the wire: without the Go value behind it.
 		back := FromStatus(status.Convert(err).Err())
-		if back.Code != code || back.Subject != e.Subject || back.Remedy != e.Remedy {
+		if back.Code != code || back.Subject != e.Subject || back.Remedy != e.Remedy || back.RetryAfter != e.RetryAfter {
 			t.Errorf("%s came back as %+v", code, back)
 		}
 		if code != galley.Unknown && back.Message != e.Message {

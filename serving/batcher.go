@@ -1,0 +1,431 @@
+package serving
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"galley"
+)
+
+// limits bound what a version runs at a time and what may wait for it.
+type limits struct {
+	executors int   // runs at a time
+	requests  int   // that wait
+	bytes     int64 // of the inputs that wait; one request alone may have more
+	rows      int   // of a run; 1 joins nothing
+	size      int   // of a run, padding included
+}
+
+// patience is after which time a request goes before those whose deadline is
+// nearer: without a deadline, too, a request's turn comes.
+const patience = 5 * time.Second
+
+// A batcher joins rows of requests that wait into runs of a graph. A row waits
+// only while all executors are busy; there is no delay to gather more.
+//
+// Nothing runs between requests: the goroutine of a request that finds a free
+// executor runs its own rows, and whoever ends a run starts the next.
+type batcher[In, Out any] struct {
+	name   string // of the version, in errors
+	limits limits
+	// run answers rows, each padded to size.
+	run func(ctx context.Context, rows []In, size int) ([]Out, timing, error)
+
+	mu       sync.Mutex
+	free     int             // executors
+	queue    []*row[In, Out] // by rising size
+	requests int             // that have rows in the queue
+	bytes    int64           // of these requests
+	runs     uint64
+	cost     cost
+}
+
+// A row is what a run answers at least one of.
+type row[In, Out any] struct {
+	call *call[In, Out]
+	at   int // in the call
+	in   In
+	size int
+}
+
+// A call is the rows of one request.
+type call[In, Out any] struct {
+	ctx      context.Context
+	record   *recorder
+	begun    time.Time
+	urgency  time.Time // the queue serves the earliest
+	deadline time.Time // zero if none
+	bytes    int64
+
+	// Of the batcher, under its lock, until done is closed.
+	out     []Out
+	queued  int // rows
+	running int // rows
+	last    uint64
+	times   timing
+	err     error
+	crash   *crash
+	done    chan struct{}
+}
+
+// A crash is a panic of a run, for the goroutine of the request.
+type crash struct {
+	value any
+	stack []byte
+}
+
+func (c *crash) String() string { return fmt.Sprintf("%v\n%s", c.value, c.stack) }
+
+// A batch is rows that run together.
+type batch[In, Out any] struct {
+	rows   []*row[In, Out]
+	size   int
+	number uint64
+}
+
+func newBatcher[In, Out any](name string, limits limits, run func(context.Context, []In, int) ([]Out, timing, error)) *batcher[In, Out] {
+	return &batcher[In, Out]{name: name, limits: limits, free: limits.executors, run: run}
+}
+
+// do answers the rows of a request, of the given sizes. It fails with
+// ResourceExhausted if there is no room to wait, and with the context's code
+// if that ends first; rows that wait are forgotten then, and a run that nobody
+// else waits for is ended.
+func (b *batcher[In, Out]) do(ctx context.Context, record *recorder, ins []In, sizes []int, bytes int64) ([]Out, timing, error) {
+	now := time.Now()
+	c := &call[In, Out]{
+		ctx: ctx, record: record, begun: now, urgency: now.Add(patience), bytes: bytes,
+		out: make([]Out, len(ins)), queued: len(ins), done: make(chan struct{}),
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		c.deadline = deadline
+		if deadline.Before(c.urgency) {
+			c.urgency = deadline
+		}
+	}
+	rows := make([]*row[In, Out], len(ins))
+	for i := range ins {
+		rows[i] = &row[In, Out]{c, i, ins[i], sizes[i]}
+	}
+	mine, err := b.enter(c, rows, now)
+	if err != nil {
+		return nil, timing{}, err
+	}
+	if mine != nil {
+		b.execute(mine)
+		if next := b.next(mine); next != nil {
+			go b.work(next)
+		}
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		b.leave(c)
+		<-c.done // runs that others need go on; those that nobody needs end
+	}
+	if c.crash != nil {
+		panic(c.crash)
+	}
+	return c.out, c.times, c.err
+}
+
+// enter puts a call's rows into the queue and takes as much out of it as
+// executors are free; the first batch is for the caller to run.
+func (b *batcher[In, Out]) enter(c *call[In, Out], rows []*row[In, Out], now time.Time) (mine *batch[In, Out], err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.requests >= b.limits.requests || b.requests > 0 && b.bytes+c.bytes > b.limits.bytes {
+		return nil, b.overloaded()
+	}
+	b.requests++
+	b.bytes += c.bytes
+	c.record.waits(1)
+	b.queue = append(b.queue, rows...)
+	bySize := func(x, y *row[In, Out]) int { return x.size - y.size }
+	if n := len(b.queue) - 1; len(rows) == 1 {
+		at, _ := slices.BinarySearchFunc(b.queue[:n], rows[0], bySize)
+		copy(b.queue[at+1:], b.queue[at:n])
+		b.queue[at] = rows[0]
+	} else {
+		slices.SortStableFunc(b.queue, bySize)
+	}
+	for b.free > 0 {
+		next := b.form(now)
+		if next == nil {
+			break
+		}
+		b.free--
+		if mine == nil {
+			mine = next
+		} else {
+			go b.work(next)
+		}
+	}
+	return mine, nil
+}
+
+// overloaded refuses a request, and says when there will be room: the mean
+// row's time for what waits, on all executors.
+func (b *batcher[In, Out]) overloaded() error {
+	wait := time.Duration(0)
+	for _, r := range b.queue {
+		wait += b.cost.estimate(r.size)
+	}
+	wait = min(max(wait/time.Duration(b.limits.executors), 10*time.Millisecond), 30*time.Second)
+	return galley.Errorf(galley.ResourceExhausted, b.name, "%d requests wait already", b.requests).
+		WithRemedy("send fewer at a time, or try again later").WithRetry(wait)
+}
+
+// leave forgets a call's rows that wait.
+func (b *batcher[In, Out]) leave(c *call[In, Out]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail(c, interrupted(b.name, c.ctx.Err()))
+}
+
+// work runs batches until none is left.
+func (b *batcher[In, Out]) work(next *batch[In, Out]) {
+	for next != nil {
+		b.execute(next)
+		next = b.next(next)
+	}
+}
+
+// next ends a batch and forms another for its executor, which is free if there
+// is none.
+func (b *batcher[In, Out]) next(ended *batch[In, Out]) *batch[In, Out] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range ended.rows {
+		c := r.call
+		if c.running--; c.running == 0 && c.queued == 0 {
+			close(c.done)
+		}
+	}
+	var next *batch[In, Out]
+	if len(b.queue) > 0 {
+		next = b.form(time.Now())
+	}
+	if next == nil {
+		b.free++
+	}
+	return next
+}
+
+// form takes a batch out of the queue: the most urgent row, and those whose
+// joining saves more than their padding costs. It fails calls that cannot be
+// answered in time; nil if nothing is left.
+func (b *batcher[In, Out]) form(now time.Time) *batch[In, Out] {
+	for len(b.queue) > 0 {
+		first := 0
+		for i, r := range b.queue {
+			if r.call.urgency.Before(b.queue[first].call.urgency) {
+				first = i
+			}
+		}
+		anchor := b.queue[first]
+		if err := b.late(anchor, now); err != nil {
+			b.fail(anchor.call, err)
+			continue
+		}
+		// The other executors get their share of what waits.
+		rows := min(b.limits.rows, (len(b.queue)+b.limits.executors-1)/b.limits.executors)
+		size := b.limits.size
+		if d := anchor.call.deadline; !d.IsZero() {
+			size = min(size, max(b.cost.sizeWithin(d.Sub(now)), anchor.size))
+		}
+		low, high := window(b.queue, first, rows, size, b.cost.overhead())
+		return b.take(low, high, now)
+	}
+	return nil
+}
+
+// late returns an error if a row's call has ended, or cannot be answered in
+// time even by a run of this row alone. Each refusal makes the batcher doubt
+// its estimate: nothing else would ever correct one that is too high.
+func (b *batcher[In, Out]) late(r *row[In, Out], now time.Time) error {
+	if err := r.call.ctx.Err(); err != nil {
+		return interrupted(b.name, err)
+	}
+	if d := r.call.deadline; !d.IsZero() {
+		if left := d.Sub(now); left <= 0 || left < b.cost.atLeast(r.size) {
+			if left > 0 {
+				b.cost.doubt()
+			}
+			return galley.Errorf(galley.DeadlineExceeded, b.name, "the deadline leaves %v, which is too little", max(left, 0).Round(time.Microsecond)).
+				WithRemedy("allow more time, or try again when the server is less busy")
+		}
+	}
+	return nil
+}
+
+// take removes rows from the queue.
+func (b *batcher[In, Out]) take(low, high int, now time.Time) *batch[In, Out] {
+	b.runs++
+	taken := &batch[In, Out]{rows: slices.Clone(b.queue[low:high]), size: b.queue[high-1].size, number: b.runs}
+	b.queue = slices.Delete(b.queue, low, high)
+	for _, r := range taken.rows {
+		c := r.call
+		if c.queued == len(c.out) {
+			c.times.queue = now.Sub(c.begun)
+		}
+		if c.queued--; c.queued == 0 {
+			b.left(c)
+		}
+		c.running++
+	}
+	return taken
+}
+
+// left notes that none of a call's rows waits any more.
+func (b *batcher[In, Out]) left(c *call[In, Out]) {
+	b.requests--
+	b.bytes -= c.bytes
+	c.record.waits(-1)
+}
+
+// fail ends a call: rows that wait are dropped, those that run are not waited
+// for by anyone's answer.
+func (b *batcher[In, Out]) fail(c *call[In, Out], err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	if c.queued == 0 {
+		return
+	}
+	b.queue = slices.DeleteFunc(b.queue, func(r *row[In, Out]) bool { return r.call == c })
+	c.queued = 0
+	b.left(c)
+	if c.running == 0 {
+		close(c.done)
+	}
+}
+
+// execute runs a batch and gives its rows their answers. If a batch of several
+// calls fails, each row runs alone: one may be at fault, and the others are
+// not to suffer for it.
+func (b *batcher[In, Out]) execute(rows *batch[In, Out]) {
+	ctx, stop := rows.context()
+	err := b.attempt(ctx, rows)
+	stop()
+	if err == nil {
+		return
+	}
+	if rows.calls() == 1 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.fail(rows.rows[0].call, err)
+		return
+	}
+	for _, r := range rows.rows {
+		err := r.call.ctx.Err()
+		if err != nil {
+			err = interrupted(b.name, err)
+		} else {
+			err = b.attempt(r.call.ctx, &batch[In, Out]{rows: []*row[In, Out]{r}, size: r.size, number: rows.number})
+		}
+		if err != nil {
+			b.mu.Lock()
+			b.fail(r.call, err)
+			b.mu.Unlock()
+		}
+	}
+}
+
+// attempt runs rows once and gives them their answers.
+func (b *batcher[In, Out]) attempt(ctx context.Context, rows *batch[In, Out]) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			// Not to end the process from a goroutine of no request, nor to
+			// keep the executor.
+			if rows.calls() == 1 {
+				rows.rows[0].call.crash = &crash{value, debug.Stack()}
+			}
+			err = galley.Errorf(galley.Internal, b.name, "the run panicked")
+		}
+	}()
+	ins := make([]In, len(rows.rows))
+	for i, r := range rows.rows {
+		ins[i] = r.in
+	}
+	outs, t, err := b.run(ctx, ins, rows.size)
+	if err != nil {
+		return err
+	}
+	if len(outs) != len(ins) {
+		return galley.Errorf(galley.FailedPrecondition, b.name, "the graph answers %d of %d rows", len(outs), len(ins))
+	}
+	rows.rows[0].call.record.ran(len(ins), t)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cost.observe(rows.size*len(ins), t.input+t.infer+t.output)
+	for i, r := range rows.rows {
+		c := r.call
+		c.out[r.at] = outs[i]
+		if c.last != rows.number { // once a run, however many rows it has there
+			c.last = rows.number
+			c.times.input += t.input
+			c.times.infer += t.infer
+			c.times.output += t.output
+		}
+	}
+	return nil
+}
+
+// calls counts the batch's calls, up to two.
+func (b *batch[In, Out]) calls() int {
+	for _, r := range b.rows[1:] {
+		if r.call != b.rows[0].call {
+			return 2
+		}
+	}
+	return 1
+}
+
+// context ends when the contexts of all calls have ended. stop frees it.
+func (b *batch[In, Out]) context() (ctx context.Context, stop func()) {
+	if b.calls() == 1 {
+		return b.rows[0].call.ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var waiting atomic.Int64
+	var stops []func() bool
+	seen := map[*call[In, Out]]bool{}
+	waiting.Store(1) // until all are counted
+	for _, r := range b.rows {
+		if seen[r.call] {
+			continue
+		}
+		seen[r.call] = true
+		waiting.Add(1)
+		stops = append(stops, context.AfterFunc(r.call.ctx, func() {
+			if waiting.Add(-1) == 0 {
+				cancel()
+			}
+		}))
+	}
+	if waiting.Add(-1) == 0 {
+		cancel()
+	}
+	return ctx, func() {
+		for _, s := range stops {
+			s()
+		}
+		cancel()
+	}
+}
+
+// interrupted is the error of a call whose context has ended.
+func interrupted(name string, err error) error {
+	code := galley.CodeOf(err)
+	message := "the request was cancelled"
+	if code == galley.DeadlineExceeded {
+		message = "the deadline has passed"
+	}
+	return &galley.Error{Code: code, Subject: name, Message: message, Cause: err}
+}
