@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"galley"
 )
@@ -29,6 +30,7 @@ type Move string
 // The moves.
 const (
 	Promoted   Move = "promote"
+	Forced     Move = "promote.forced" // against the gate, or without asking it
 	RolledBack Move = "rollback"
 )
 
@@ -43,6 +45,9 @@ type Change struct {
 	By         galley.Actor `json:"by"`
 	At         time.Time    `json:"at"`
 	Reason     string       `json:"reason,omitempty"`
+	// Report is the comparison with the version before that the gate judged
+	// by; empty where there was none.
+	Report galley.Digest `json:"report,omitempty"`
 }
 
 // AnyGeneration is the expectation of a request that does not care whether
@@ -58,6 +63,8 @@ type Request struct {
 	By     galley.Actor
 	At     time.Time
 	Reason string
+	Force  bool          // a promotion that does not ask the gate; it needs a reason
+	Report galley.Digest // see Change
 }
 
 // Check checks what can be checked of a request without the alias.
@@ -72,8 +79,17 @@ func (r Request) Check() error {
 		return galley.Errorf(galley.InvalidArgument, "alias", "%q would read as a version number", r.Alias).
 			WithRemedy("choose a word, like prod")
 	}
-	if len(r.Reason) > maxText {
-		return galley.Errorf(galley.InvalidArgument, "reason", "is longer than %d bytes", maxText)
+	if len(r.Reason) > maxText || !utf8.ValidString(r.Reason) {
+		return galley.Errorf(galley.InvalidArgument, "reason", "is longer than %d bytes or not UTF-8", maxText)
+	}
+	if r.Force && strings.TrimSpace(r.Reason) == "" {
+		return galley.Errorf(galley.InvalidArgument, "reason", "a forced promotion has none").
+			WithRemedy("say why, for the record: --reason TEXT")
+	}
+	if r.Report != "" {
+		if _, err := galley.ParseDigest(string(r.Report)); err != nil {
+			return err
+		}
 	}
 	if r.Expect < AnyGeneration {
 		return galley.Errorf(galley.InvalidArgument, "generation", "%d cannot be expected", r.Expect)
@@ -91,8 +107,12 @@ func Promote(a Alias, r Request) (Alias, Change, error) {
 	if r.Target < 1 {
 		return a, Change{}, galley.Errorf(galley.InvalidArgument, "version", "%d is not a version number", r.Target)
 	}
+	move := Promoted
+	if r.Force {
+		move = Forced
+	}
 	if a.Target == r.Target {
-		return a, change(a, r, Promoted, a.Target), nil
+		return a, change(a, r, move, a.Target), nil
 	}
 	from := a.Target
 	a.Previous = slices.Clone(a.Previous)
@@ -102,7 +122,7 @@ func Promote(a Alias, r Request) (Alias, Change, error) {
 	}
 	a.Target = r.Target
 	a.Generation++
-	return a, change(a, r, Promoted, from), nil
+	return a, change(a, r, move, from), nil
 }
 
 // Rollback points the alias back at the version before: the one it was
@@ -134,6 +154,6 @@ func change(a Alias, r Request, m Move, from int) Change {
 	return Change{
 		Model: r.Model, Alias: r.Alias, Move: m,
 		From: from, To: a.Target, Generation: a.Generation,
-		By: r.By, At: r.At.UTC(), Reason: r.Reason,
+		By: r.By, At: r.At.UTC(), Reason: r.Reason, Report: r.Report,
 	}
 }

@@ -223,3 +223,33 @@ func FuzzCheckPath(f *testing.F) {
 		}
 	})
 }
+
+// A promotion against the gate says so, and why.
+func TestForcedPromotion(t *testing.T) {
+	report := galley.DigestBytes([]byte("report"))
+	r := Request{Model: "news", Alias: Prod, Target: 2, Expect: AnyGeneration, Force: true, Report: report}
+	for _, reason := range []string{"", "  \n"} {
+		r.Reason = reason
+		if err := r.Check(); galley.CodeOf(err) != galley.InvalidArgument || !strings.Contains(err.Error(), "--reason") {
+			t.Errorf("reason %q: %v", reason, err)
+		}
+	}
+	r.Reason = "the old one insults readers"
+	if err := r.Check(); err != nil {
+		t.Fatal(err)
+	}
+	a, c, err := Promote(Alias{Target: 1, Generation: 1}, r)
+	if err != nil || a.Target != 2 || c.Move != Forced || c.Reason != r.Reason || c.Report != report || c.Generation != 2 {
+		t.Errorf("%+v %+v %v", a, c, err)
+	}
+	if _, c, err = Rollback(a, Request{Expect: AnyGeneration}); err != nil || c.Move != RolledBack || c.To != 1 {
+		t.Errorf("%+v %v", c, err)
+	}
+	for _, spoil := range []func(*Request){func(r *Request) { r.Reason = "\xff" }, func(r *Request) { r.Report = "sha256:1" }} {
+		bad := r
+		spoil(&bad)
+		if err := bad.Check(); galley.CodeOf(err) != galley.InvalidArgument {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}

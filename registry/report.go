@@ -15,7 +15,10 @@ type ReportRef struct {
 	N       int                `json:"n"`
 	Metrics map[string]float64 `json:"metrics"`
 	Passed  bool               `json:"passed"` // its gate
-	Created time.Time          `json:"created"`
+	// Against is the version that the report compares with on the same rows,
+	// if it is a comparison.
+	Against galley.Digest `json:"against,omitempty"`
+	Created time.Time     `json:"created"`
 }
 
 // A Stamp says who changed something and when.
@@ -32,6 +35,11 @@ func Summarise(r *evals.Report, digest galley.Digest, at time.Time) ReportRef {
 	}
 	if r.Dataset.Version > 0 {
 		ref.Dataset = galley.Ref{Name: r.Dataset.Name, Version: r.Dataset.Version}.String()
+	}
+	for _, b := range r.Baselines {
+		if b.Model != "" {
+			ref.Against = b.Model
+		}
 	}
 	for name, m := range r.Metrics {
 		ref.Metrics[name] = m.Value

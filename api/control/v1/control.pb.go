@@ -2000,12 +2000,16 @@ func (x *ImportModelRequest) GetTask() string {
 }
 
 type PromoteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
-	Alias         string                 `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`
-	Expect        *int64                 `protobuf:"varint,3,opt,name=expect,proto3,oneof" json:"expect,omitempty"` // the alias' generation
-	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Ref    string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Alias  string                 `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`
+	Expect *int64                 `protobuf:"varint,3,opt,name=expect,proto3,oneof" json:"expect,omitempty"` // the alias' generation
+	Force  bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`         // promote against the gate, or without asking it
+	Reason string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`        // required with force
+	// The rows on which the gate compares with production, if not those of the
+	// split test of the dataset that the version was trained on.
+	Dataset       string `protobuf:"bytes,6,opt,name=dataset,proto3" json:"dataset,omitempty"`
+	Split         string `protobuf:"bytes,7,opt,name=split,proto3" json:"split,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2075,6 +2079,20 @@ func (x *PromoteRequest) GetReason() string {
 	return ""
 }
 
+func (x *PromoteRequest) GetDataset() string {
+	if x != nil {
+		return x.Dataset
+	}
+	return ""
+}
+
+func (x *PromoteRequest) GetSplit() string {
+	if x != nil {
+		return x.Split
+	}
+	return ""
+}
+
 type RollbackRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2134,6 +2152,12 @@ type AliasChange struct {
 	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"` // name@2; empty if the alias is new
 	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
 	Generation    int64                  `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	Move          string                 `protobuf:"bytes,6,opt,name=move,proto3" json:"move,omitempty"` // promote, promote.forced, rollback
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	Report        string                 `protobuf:"bytes,10,opt,name=report,proto3" json:"report,omitempty"` // digest of the comparison that the gate judged by
+	Gate          *structpb.Struct       `protobuf:"bytes,11,opt,name=gate,proto3" json:"gate,omitempty"`     // evals.Verdict, in the answer to Promote; its failed checks are the details of a refusal
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2203,6 +2227,248 @@ func (x *AliasChange) GetGeneration() int64 {
 	return 0
 }
 
+func (x *AliasChange) GetMove() string {
+	if x != nil {
+		return x.Move
+	}
+	return ""
+}
+
+func (x *AliasChange) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *AliasChange) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *AliasChange) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AliasChange) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+func (x *AliasChange) GetGate() *structpb.Struct {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+type AliasHistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Alias         string                 `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`  // empty for all
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // of each alias; 0 is 100, most 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AliasHistoryRequest) Reset() {
+	*x = AliasHistoryRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AliasHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AliasHistoryRequest) ProtoMessage() {}
+
+func (x *AliasHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AliasHistoryRequest.ProtoReflect.Descriptor instead.
+func (*AliasHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *AliasHistoryRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AliasHistoryRequest) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
+func (x *AliasHistoryRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type AliasHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*AliasChange         `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AliasHistoryResponse) Reset() {
+	*x = AliasHistoryResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AliasHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AliasHistoryResponse) ProtoMessage() {}
+
+func (x *AliasHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AliasHistoryResponse.ProtoReflect.Descriptor instead.
+func (*AliasHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *AliasHistoryResponse) GetChanges() []*AliasChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type DiffVersionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	A             string                 `protobuf:"bytes,1,opt,name=a,proto3" json:"a,omitempty"` // refs
+	B             string                 `protobuf:"bytes,2,opt,name=b,proto3" json:"b,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffVersionsRequest) Reset() {
+	*x = DiffVersionsRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffVersionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffVersionsRequest) ProtoMessage() {}
+
+func (x *DiffVersionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffVersionsRequest.ProtoReflect.Descriptor instead.
+func (*DiffVersionsRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *DiffVersionsRequest) GetA() string {
+	if x != nil {
+		return x.A
+	}
+	return ""
+}
+
+func (x *DiffVersionsRequest) GetB() string {
+	if x != nil {
+		return x.B
+	}
+	return ""
+}
+
+type DiffVersionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Diff          *structpb.Struct       `protobuf:"bytes,1,opt,name=diff,proto3" json:"diff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffVersionsResponse) Reset() {
+	*x = DiffVersionsResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffVersionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffVersionsResponse) ProtoMessage() {}
+
+func (x *DiffVersionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffVersionsResponse.ProtoReflect.Descriptor instead.
+func (*DiffVersionsResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *DiffVersionsResponse) GetDiff() *structpb.Struct {
+	if x != nil {
+		return x.Diff
+	}
+	return nil
+}
+
 type FileChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -2215,7 +2481,7 @@ type FileChunk struct {
 
 func (x *FileChunk) Reset() {
 	*x = FileChunk{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2493,7 @@ func (x *FileChunk) String() string {
 func (*FileChunk) ProtoMessage() {}
 
 func (x *FileChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2506,7 @@ func (x *FileChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileChunk.ProtoReflect.Descriptor instead.
 func (*FileChunk) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FileChunk) GetPath() string {
@@ -2280,7 +2546,7 @@ type DeleteVersionResponse struct {
 
 func (x *DeleteVersionResponse) Reset() {
 	*x = DeleteVersionResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2558,7 @@ func (x *DeleteVersionResponse) String() string {
 func (*DeleteVersionResponse) ProtoMessage() {}
 
 func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2571,7 @@ func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVersionResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeleteVersionResponse) GetRef() string {
@@ -2328,7 +2594,7 @@ type EvaluateRequest struct {
 
 func (x *EvaluateRequest) Reset() {
 	*x = EvaluateRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2606,7 @@ func (x *EvaluateRequest) String() string {
 func (*EvaluateRequest) ProtoMessage() {}
 
 func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2619,7 @@ func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateRequest.ProtoReflect.Descriptor instead.
 func (*EvaluateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *EvaluateRequest) GetPart() isEvaluateRequest_Part {
@@ -2411,7 +2677,7 @@ type EvaluateHeader struct {
 
 func (x *EvaluateHeader) Reset() {
 	*x = EvaluateHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2689,7 @@ func (x *EvaluateHeader) String() string {
 func (*EvaluateHeader) ProtoMessage() {}
 
 func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2702,7 @@ func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateHeader.ProtoReflect.Descriptor instead.
 func (*EvaluateHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *EvaluateHeader) GetRef() string {
@@ -2491,7 +2757,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2769,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2782,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Report) GetDigest() string {
@@ -2697,17 +2963,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x12ImportModelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
-	"\x04task\x18\x03 \x01(\tR\x04task\"\x8e\x01\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\"\xbe\x01\n" +
 	"\x0ePromoteRequest\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x14\n" +
 	"\x05alias\x18\x02 \x01(\tR\x05alias\x12\x1b\n" +
 	"\x06expect\x18\x03 \x01(\x03H\x00R\x06expect\x88\x01\x01\x12\x14\n" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reasonB\t\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\adataset\x18\x06 \x01(\tR\adataset\x12\x14\n" +
+	"\x05split\x18\a \x01(\tR\x05splitB\t\n" +
 	"\a_expect\";\n" +
 	"\x0fRollbackRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05alias\x18\x02 \x01(\tR\x05alias\"{\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\"\xac\x02\n" +
 	"\vAliasChange\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05alias\x18\x02 \x01(\tR\x05alias\x12\x12\n" +
@@ -2715,7 +2983,25 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x05 \x01(\x03R\n" +
-	"generation\"_\n" +
+	"generation\x12\x12\n" +
+	"\x04move\x18\x06 \x01(\tR\x04move\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x12.\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
+	"\x06report\x18\n" +
+	" \x01(\tR\x06report\x12+\n" +
+	"\x04gate\x18\v \x01(\v2\x17.google.protobuf.StructR\x04gate\"U\n" +
+	"\x13AliasHistoryRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"P\n" +
+	"\x14AliasHistoryResponse\x128\n" +
+	"\achanges\x18\x01 \x03(\v2\x1e.galley.control.v1.AliasChangeR\achanges\"1\n" +
+	"\x13DiffVersionsRequest\x12\f\n" +
+	"\x01a\x18\x01 \x01(\tR\x01a\x12\f\n" +
+	"\x01b\x18\x02 \x01(\tR\x01b\"C\n" +
+	"\x14DiffVersionsResponse\x12+\n" +
+	"\x04diff\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x04diff\"_\n" +
 	"\tFileChunk\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
@@ -2736,7 +3022,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bbaseline\x18\x06 \x01(\bR\bbaseline\"Q\n" +
 	"\x06Report\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12/\n" +
-	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\xca\x11\n" +
+	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\xcd\x13\n" +
 	"\aControl\x12_\n" +
 	"\aAddData\x12!.galley.control.v1.AddDataRequest\x1a\x1a.galley.control.v1.Dataset\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/data(\x01\x12`\n" +
 	"\aGetData\x12!.galley.control.v1.GetDataRequest\x1a\x1a.galley.control.v1.Dataset\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/data/{ref}\x12e\n" +
@@ -2762,7 +3048,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vImportModel\x12%.galley.control.v1.ImportModelRequest\x1a\x1a.galley.control.v1.Version\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/models\x12q\n" +
 	"\aPromote\x12!.galley.control.v1.PromoteRequest\x1a\x1e.galley.control.v1.AliasChange\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/models/{ref}/promote\x12u\n" +
-	"\bRollback\x12\".galley.control.v1.RollbackRequest\x1a\x1e.galley.control.v1.AliasChange\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/models/{name}/rollback\x12s\n" +
+	"\bRollback\x12\".galley.control.v1.RollbackRequest\x1a\x1e.galley.control.v1.AliasChange\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/models/{name}/rollback\x12\x82\x01\n" +
+	"\fAliasHistory\x12&.galley.control.v1.AliasHistoryRequest\x1a'.galley.control.v1.AliasHistoryResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{name}/history\x12|\n" +
+	"\fDiffVersions\x12&.galley.control.v1.DiffVersionsRequest\x1a'.galley.control.v1.DiffVersionsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/models/{a}/diff\x12s\n" +
 	"\rExportVersion\x12!.galley.control.v1.VersionRequest\x1a\x1c.galley.control.v1.FileChunk\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/models/{ref}/export0\x01\x12v\n" +
 	"\rDeleteVersion\x12!.galley.control.v1.VersionRequest\x1a(.galley.control.v1.DeleteVersionResponse\"\x18\x82\xd3\xe4\x93\x02\x12*\x10/v1/models/{ref}\x12g\n" +
 	"\bEvaluate\x12\".galley.control.v1.EvaluateRequest\x1a\x19.galley.control.v1.Report\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/evaluations(\x01B!Z\x1fgalley/api/control/v1;controlpbb\x06proto3"
@@ -2779,7 +3067,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_control_v1_control_proto_goTypes = []any{
 	(*FilePiece)(nil),             // 0: galley.control.v1.FilePiece
 	(*AddDataRequest)(nil),        // 1: galley.control.v1.AddDataRequest
@@ -2814,98 +3102,110 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*PromoteRequest)(nil),        // 30: galley.control.v1.PromoteRequest
 	(*RollbackRequest)(nil),       // 31: galley.control.v1.RollbackRequest
 	(*AliasChange)(nil),           // 32: galley.control.v1.AliasChange
-	(*FileChunk)(nil),             // 33: galley.control.v1.FileChunk
-	(*DeleteVersionResponse)(nil), // 34: galley.control.v1.DeleteVersionResponse
-	(*EvaluateRequest)(nil),       // 35: galley.control.v1.EvaluateRequest
-	(*EvaluateHeader)(nil),        // 36: galley.control.v1.EvaluateHeader
-	(*Report)(nil),                // 37: galley.control.v1.Report
-	nil,                           // 38: galley.control.v1.Split.ClassesEntry
-	nil,                           // 39: galley.control.v1.Split.LanguagesEntry
-	nil,                           // 40: galley.control.v1.Job.MetricsEntry
-	nil,                           // 41: galley.control.v1.Version.MetricsEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 43: google.protobuf.Struct
+	(*AliasHistoryRequest)(nil),   // 33: galley.control.v1.AliasHistoryRequest
+	(*AliasHistoryResponse)(nil),  // 34: galley.control.v1.AliasHistoryResponse
+	(*DiffVersionsRequest)(nil),   // 35: galley.control.v1.DiffVersionsRequest
+	(*DiffVersionsResponse)(nil),  // 36: galley.control.v1.DiffVersionsResponse
+	(*FileChunk)(nil),             // 37: galley.control.v1.FileChunk
+	(*DeleteVersionResponse)(nil), // 38: galley.control.v1.DeleteVersionResponse
+	(*EvaluateRequest)(nil),       // 39: galley.control.v1.EvaluateRequest
+	(*EvaluateHeader)(nil),        // 40: galley.control.v1.EvaluateHeader
+	(*Report)(nil),                // 41: galley.control.v1.Report
+	nil,                           // 42: galley.control.v1.Split.ClassesEntry
+	nil,                           // 43: galley.control.v1.Split.LanguagesEntry
+	nil,                           // 44: galley.control.v1.Job.MetricsEntry
+	nil,                           // 45: galley.control.v1.Version.MetricsEntry
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 47: google.protobuf.Struct
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	2,  // 0: galley.control.v1.AddDataRequest.header:type_name -> galley.control.v1.AddDataHeader
 	0,  // 1: galley.control.v1.AddDataRequest.piece:type_name -> galley.control.v1.FilePiece
 	4,  // 2: galley.control.v1.Dataset.splits:type_name -> galley.control.v1.Split
 	5,  // 3: galley.control.v1.Dataset.rejected:type_name -> galley.control.v1.Rejection
-	42, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
-	38, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
-	39, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
+	46, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
+	42, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
+	43, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
 	3,  // 7: galley.control.v1.ListDataResponse.datasets:type_name -> galley.control.v1.Dataset
 	0,  // 8: galley.control.v1.UploadModelRequest.piece:type_name -> galley.control.v1.FilePiece
 	14, // 9: galley.control.v1.Job.progress:type_name -> galley.control.v1.Progress
 	15, // 10: galley.control.v1.Job.attempts:type_name -> galley.control.v1.Attempt
-	43, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
-	40, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
+	47, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
+	44, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
 	16, // 13: galley.control.v1.Job.error:type_name -> galley.control.v1.Error
-	42, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
-	42, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
-	42, // 16: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
-	42, // 17: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
+	46, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
+	46, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
+	46, // 16: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
+	46, // 17: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
 	16, // 18: galley.control.v1.Attempt.error:type_name -> galley.control.v1.Error
 	13, // 19: galley.control.v1.ListJobsResponse.jobs:type_name -> galley.control.v1.Job
-	42, // 20: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	46, // 20: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
 	24, // 21: galley.control.v1.ListModelsResponse.models:type_name -> galley.control.v1.Model
 	26, // 22: galley.control.v1.Model.versions:type_name -> galley.control.v1.Version
-	37, // 23: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
-	43, // 24: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
-	41, // 25: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
+	41, // 23: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
+	47, // 24: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
+	45, // 25: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
 	27, // 26: galley.control.v1.Version.files:type_name -> galley.control.v1.File
-	42, // 27: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
-	43, // 28: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
-	36, // 29: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
-	0,  // 30: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
-	43, // 31: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
-	1,  // 32: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
-	6,  // 33: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
-	7,  // 34: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
-	9,  // 35: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
-	11, // 36: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
-	12, // 37: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
-	17, // 38: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
-	12, // 39: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
-	19, // 40: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
-	12, // 41: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
-	12, // 42: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
-	12, // 43: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
-	22, // 44: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
-	25, // 45: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
-	25, // 46: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
-	29, // 47: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
-	30, // 48: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
-	31, // 49: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
-	25, // 50: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
-	25, // 51: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
-	35, // 52: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
-	3,  // 53: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
-	3,  // 54: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
-	8,  // 55: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
-	10, // 56: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
-	13, // 57: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
-	13, // 58: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
-	18, // 59: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
-	13, // 60: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
-	20, // 61: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
-	13, // 62: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
-	13, // 63: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
-	21, // 64: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
-	23, // 65: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
-	26, // 66: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
-	28, // 67: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
-	26, // 68: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
-	32, // 69: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
-	32, // 70: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
-	33, // 71: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
-	34, // 72: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
-	37, // 73: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
-	53, // [53:74] is the sub-list for method output_type
-	32, // [32:53] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	46, // 27: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
+	47, // 28: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
+	46, // 29: galley.control.v1.AliasChange.time:type_name -> google.protobuf.Timestamp
+	47, // 30: galley.control.v1.AliasChange.gate:type_name -> google.protobuf.Struct
+	32, // 31: galley.control.v1.AliasHistoryResponse.changes:type_name -> galley.control.v1.AliasChange
+	47, // 32: galley.control.v1.DiffVersionsResponse.diff:type_name -> google.protobuf.Struct
+	40, // 33: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
+	0,  // 34: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
+	47, // 35: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
+	1,  // 36: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
+	6,  // 37: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
+	7,  // 38: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
+	9,  // 39: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
+	11, // 40: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
+	12, // 41: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
+	17, // 42: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
+	12, // 43: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
+	19, // 44: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
+	12, // 45: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
+	12, // 46: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
+	12, // 47: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
+	22, // 48: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
+	25, // 49: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
+	25, // 50: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
+	29, // 51: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
+	30, // 52: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
+	31, // 53: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
+	33, // 54: galley.control.v1.Control.AliasHistory:input_type -> galley.control.v1.AliasHistoryRequest
+	35, // 55: galley.control.v1.Control.DiffVersions:input_type -> galley.control.v1.DiffVersionsRequest
+	25, // 56: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
+	25, // 57: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
+	39, // 58: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
+	3,  // 59: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
+	3,  // 60: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
+	8,  // 61: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
+	10, // 62: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
+	13, // 63: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
+	13, // 64: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
+	18, // 65: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
+	13, // 66: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
+	20, // 67: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
+	13, // 68: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
+	13, // 69: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
+	21, // 70: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
+	23, // 71: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
+	26, // 72: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
+	28, // 73: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
+	26, // 74: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
+	32, // 75: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
+	32, // 76: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
+	34, // 77: galley.control.v1.Control.AliasHistory:output_type -> galley.control.v1.AliasHistoryResponse
+	36, // 78: galley.control.v1.Control.DiffVersions:output_type -> galley.control.v1.DiffVersionsResponse
+	37, // 79: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
+	38, // 80: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
+	41, // 81: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
+	59, // [59:82] is the sub-list for method output_type
+	36, // [36:59] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -2918,7 +3218,7 @@ func file_control_v1_control_proto_init() {
 		(*AddDataRequest_Piece)(nil),
 	}
 	file_control_v1_control_proto_msgTypes[30].OneofWrappers = []any{}
-	file_control_v1_control_proto_msgTypes[35].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[39].OneofWrappers = []any{
 		(*EvaluateRequest_Header)(nil),
 		(*EvaluateRequest_Piece)(nil),
 	}
@@ -2928,7 +3228,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -45,6 +45,8 @@ const (
 	Control_ImportModel_FullMethodName   = "/galley.control.v1.Control/ImportModel"
 	Control_Promote_FullMethodName       = "/galley.control.v1.Control/Promote"
 	Control_Rollback_FullMethodName      = "/galley.control.v1.Control/Rollback"
+	Control_AliasHistory_FullMethodName  = "/galley.control.v1.Control/AliasHistory"
+	Control_DiffVersions_FullMethodName  = "/galley.control.v1.Control/DiffVersions"
 	Control_ExportVersion_FullMethodName = "/galley.control.v1.Control/ExportVersion"
 	Control_DeleteVersion_FullMethodName = "/galley.control.v1.Control/DeleteVersion"
 	Control_Evaluate_FullMethodName      = "/galley.control.v1.Control/Evaluate"
@@ -78,6 +80,11 @@ type ControlClient interface {
 	ImportModel(ctx context.Context, in *ImportModelRequest, opts ...grpc.CallOption) (*Version, error)
 	Promote(ctx context.Context, in *PromoteRequest, opts ...grpc.CallOption) (*AliasChange, error)
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*AliasChange, error)
+	// AliasHistory lists the moves of a model's aliases, the newest first.
+	AliasHistory(ctx context.Context, in *AliasHistoryRequest, opts ...grpc.CallOption) (*AliasHistoryResponse, error)
+	// DiffVersions says in what two versions differ: graph, weights, data, spec
+	// and metrics.
+	DiffVersions(ctx context.Context, in *DiffVersionsRequest, opts ...grpc.CallOption) (*DiffVersionsResponse, error)
 	// ExportVersion streams the files of a version, one after the other.
 	ExportVersion(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error)
 	DeleteVersion(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*DeleteVersionResponse, error)
@@ -298,6 +305,26 @@ func (c *controlClient) Rollback(ctx context.Context, in *RollbackRequest, opts 
 	return out, nil
 }
 
+func (c *controlClient) AliasHistory(ctx context.Context, in *AliasHistoryRequest, opts ...grpc.CallOption) (*AliasHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AliasHistoryResponse)
+	err := c.cc.Invoke(ctx, Control_AliasHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) DiffVersions(ctx context.Context, in *DiffVersionsRequest, opts ...grpc.CallOption) (*DiffVersionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiffVersionsResponse)
+	err := c.cc.Invoke(ctx, Control_DiffVersions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) ExportVersion(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[4], Control_ExportVersion_FullMethodName, cOpts...)
@@ -368,6 +395,11 @@ type ControlServer interface {
 	ImportModel(context.Context, *ImportModelRequest) (*Version, error)
 	Promote(context.Context, *PromoteRequest) (*AliasChange, error)
 	Rollback(context.Context, *RollbackRequest) (*AliasChange, error)
+	// AliasHistory lists the moves of a model's aliases, the newest first.
+	AliasHistory(context.Context, *AliasHistoryRequest) (*AliasHistoryResponse, error)
+	// DiffVersions says in what two versions differ: graph, weights, data, spec
+	// and metrics.
+	DiffVersions(context.Context, *DiffVersionsRequest) (*DiffVersionsResponse, error)
 	// ExportVersion streams the files of a version, one after the other.
 	ExportVersion(*VersionRequest, grpc.ServerStreamingServer[FileChunk]) error
 	DeleteVersion(context.Context, *VersionRequest) (*DeleteVersionResponse, error)
@@ -437,6 +469,12 @@ func (UnimplementedControlServer) Promote(context.Context, *PromoteRequest) (*Al
 }
 func (UnimplementedControlServer) Rollback(context.Context, *RollbackRequest) (*AliasChange, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rollback not implemented")
+}
+func (UnimplementedControlServer) AliasHistory(context.Context, *AliasHistoryRequest) (*AliasHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AliasHistory not implemented")
+}
+func (UnimplementedControlServer) DiffVersions(context.Context, *DiffVersionsRequest) (*DiffVersionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffVersions not implemented")
 }
 func (UnimplementedControlServer) ExportVersion(*VersionRequest, grpc.ServerStreamingServer[FileChunk]) error {
 	return status.Error(codes.Unimplemented, "method ExportVersion not implemented")
@@ -756,6 +794,42 @@ func _Control_Rollback_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_AliasHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AliasHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).AliasHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_AliasHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).AliasHistory(ctx, req.(*AliasHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_DiffVersions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiffVersionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).DiffVersions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_DiffVersions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).DiffVersions(ctx, req.(*DiffVersionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_ExportVersion_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(VersionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -854,6 +928,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Rollback",
 			Handler:    _Control_Rollback_Handler,
+		},
+		{
+			MethodName: "AliasHistory",
+			Handler:    _Control_AliasHistory_Handler,
+		},
+		{
+			MethodName: "DiffVersions",
+			Handler:    _Control_DiffVersions_Handler,
 		},
 		{
 			MethodName: "DeleteVersion",

@@ -90,9 +90,12 @@ func saveAlias(ctx context.Context, tx *sql.Tx, subject string, a registry.Alias
 	if err != nil {
 		return err
 	}
+	detail := galley.Ref{Name: a.Model, Version: a.Target}.String()
+	if c.Reason != "" {
+		detail += ": " + c.Reason
+	}
 	return commit(ctx, tx, "alias/"+a.Model+"/"+a.Name, subject, a.Generation, store.Commit{
-		By: c.By, At: c.At, Action: "alias." + string(c.Move),
-		Detail:  galley.Ref{Name: a.Model, Version: a.Target}.String(),
+		By: c.By, At: c.At, Action: "alias." + string(c.Move), Detail: detail,
 		Effects: []store.Effect{{Kind: store.AliasMoved, Payload: body}},
 	})
 }
