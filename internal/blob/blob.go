@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"galley"
 )
@@ -29,8 +30,10 @@ type Options struct {
 // A Store is a folder of blobs. Its methods may be called at the same time;
 // the folder should have one process that writes.
 type Store struct {
-	dir string
-	max int64
+	dir    string
+	max    int64
+	guard  guard
+	sweeps sync.Mutex // one sweep at a time
 }
 
 // Open opens the folder, which it makes if it is not there, and removes what
@@ -40,7 +43,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fileError(dir, err)
 	}
-	s := &Store{dir: dir, max: o.MaxSize}
+	s := &Store{dir: dir, max: o.MaxSize, guard: guard{held: map[galley.Digest]int{}}}
 	if s.max == 0 {
 		s.max = MaxSize
 	}
@@ -67,7 +70,7 @@ func (s *Store) Path(d galley.Digest) string {
 }
 
 // Put stores what r gives and returns its digest and size. It is done when
-// the bytes are on the disk.
+// the bytes are on the disk. The hold of ctx keeps them; see Hold.
 func (s *Store) Put(ctx context.Context, r io.Reader) (galley.Digest, int64, error) {
 	return s.put(ctx, r, "")
 }
@@ -76,7 +79,7 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (galley.Digest, int64, err
 // error is DataLoss, and nothing is stored. If the blob is there already, r
 // is not read.
 func (s *Store) PutExpect(ctx context.Context, d galley.Digest, r io.Reader) (int64, error) {
-	size, err := s.Stat(d)
+	size, err := s.Keep(ctx, d)
 	if err == nil || galley.CodeOf(err) != galley.NotFound {
 		return size, err
 	}
@@ -101,6 +104,7 @@ func (s *Store) put(ctx context.Context, r io.Reader, expect galley.Digest) (gal
 	}
 	d, size, err := s.fill(ctx, temp, r, expect)
 	if err == nil {
+		s.guard.keep(ctx, d)
 		err = s.place(temp.Name(), d)
 	}
 	if err != nil {

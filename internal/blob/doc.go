@@ -5,6 +5,9 @@
 // is the same as once. Blobs are read-only files, so that processes which
 // read by path can be given [Store.Path].
 //
+// What nothing names any more is removed by [Store.Sweep], which never takes
+// what a writer is about to name: see [Store.Hold].
+//
 //	DIR/sha256/ab/ab34…   a blob, under the first two digits of its digest
 //	DIR/tmp/              what is being written; emptied by Open
 package blob
