@@ -20,6 +20,9 @@ func commit(ctx context.Context, tx *sql.Tx, aggregate, subject string, generati
 	if len(c.Effects) > maxEffects {
 		return galley.Errorf(galley.Internal, subject, "%d effects of one change", len(c.Effects))
 	}
+	if err := own(ctx, tx, aggregate, subject, generation); err != nil {
+		return err
+	}
 	for i, e := range c.Effects {
 		_, err := tx.ExecContext(ctx, `INSERT INTO effects (aggregate, sequence, kind, payload) VALUES (?, ?, ?, ?)`,
 			aggregate, generation*maxEffects+int64(i), e.Kind, []byte(e.Payload))

@@ -12,6 +12,7 @@ import (
 	"galley"
 	"galley/dataset"
 	"galley/internal/audit"
+	"galley/internal/auth"
 	"galley/internal/store"
 	"galley/registry"
 	"galley/trainer"
@@ -32,6 +33,11 @@ type Store interface {
 	Lines(ctx context.Context, job string, after int64, limit int) ([]store.Line, error)
 	PendingEffects(ctx context.Context, limit int) ([]store.Effect, error)
 	EffectDone(ctx context.Context, aggregate string, sequence int64) error
+	AddToken(ctx context.Context, t auth.Token, c store.Commit) error
+	RotateToken(ctx context.Context, next auth.Token, until time.Time, c store.Commit) (auth.Token, error)
+	RevokeToken(ctx context.Context, id string, c store.Commit) (auth.Token, error)
+	Tokens(ctx context.Context) ([]auth.Token, error)
+	NoteRefusal(ctx context.Context, what string, c store.Commit) error
 	Audit(ctx context.Context, q store.AuditQuery) ([]audit.Entry, error)
 	AuditHead(ctx context.Context) (audit.Head, error)
 }
@@ -60,6 +66,8 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"DeleteRefused", testDeleteRefused},
 		{"DeleteAliasPasts", testDeleteAliasPasts},
 		{"Audit", testAudit},
+		{"Tokens", testTokens},
+		{"Owners", testOwners},
 		{"AuditChain", testAuditChain},
 		{"AuditIsAtomic", testAuditIsAtomic},
 		{"ConcurrentAudit", testConcurrentAudit},

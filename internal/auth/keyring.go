@@ -1,0 +1,119 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"galley"
+)
+
+// A Keyring holds tokens and says whom a secret belongs to. It is safe for
+// concurrent use; asking takes no lock.
+type Keyring struct {
+	tokens atomic.Pointer[map[string]Token] // by id; never changed in place
+	change sync.Mutex
+	latest atomic.Int64 // the latest time seen, nanoseconds since 1970
+}
+
+// NewKeyring makes a keyring of tokens.
+func NewKeyring(tokens []Token) *Keyring {
+	k := &Keyring{}
+	k.tokens.Store(&map[string]Token{})
+	k.Put(tokens...)
+	return k
+}
+
+// Put adds tokens, or replaces those with the same ids.
+func (k *Keyring) Put(tokens ...Token) {
+	k.change.Lock()
+	defer k.change.Unlock()
+	next := maps.Clone(*k.tokens.Load())
+	for _, t := range tokens {
+		next[t.ID] = t
+	}
+	k.tokens.Store(&next)
+}
+
+// List returns all tokens, the oldest first.
+func (k *Keyring) List() []Token {
+	return slices.SortedFunc(maps.Values(*k.tokens.Load()), func(a, b Token) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+}
+
+// Get returns the token with an id.
+func (k *Keyring) Get(id string) (Token, bool) {
+	t, ok := (*k.tokens.Load())[id]
+	return t, ok
+}
+
+// HasLive reports whether there is a live token with a role.
+func (k *Keyring) HasLive(r Role, now time.Time) bool {
+	now = k.advance(now)
+	for _, t := range *k.tokens.Load() {
+		if t.Role == r && t.Live(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// Authenticate returns the token that a secret belongs to. The error is
+// Unauthenticated, and says no more of an unknown secret than that it is.
+func (k *Keyring) Authenticate(secret string, now time.Time) (Token, error) {
+	now = k.advance(now)
+	var t Token
+	known := false
+	if id, ok := idOf(secret); ok {
+		t, known = (*k.tokens.Load())[id]
+	}
+	digest := sha256.Sum256([]byte(secret))
+	// In constant time, also for an id that is not there.
+	if subtle.ConstantTimeCompare(digest[:], t.Digest[:]) != 1 || !known {
+		return Token{}, unauthenticated("the token is not known here").
+			WithRemedy("set GALLEY_TOKEN to a token of this server; `galley auth token create` makes one")
+	}
+	switch {
+	case !t.Revoked.IsZero():
+		return Token{}, unauthenticated("the token %s (%s) was revoked on %s", t.ID, t.Name, day(t.Revoked)).
+			WithRemedy("ask an admin for another")
+	case !t.Live(now):
+		return Token{}, unauthenticated("the token %s (%s) expired on %s", t.ID, t.Name, day(t.Expires)).
+			WithRemedy("ask an admin for another; `galley auth token rotate` renews one before it expires")
+	}
+	return t, nil
+}
+
+// advance returns the latest time that any call came with: a clock that jumps
+// back brings no expired token back.
+func (k *Keyring) advance(now time.Time) time.Time {
+	for {
+		latest := k.latest.Load()
+		if n := now.UnixNano(); n <= latest {
+			return time.Unix(0, latest)
+		} else if k.latest.CompareAndSwap(latest, n) {
+			return now
+		}
+	}
+}
+
+func unauthenticated(format string, args ...any) *galley.Error {
+	return galley.Errorf(galley.Unauthenticated, "token", format, args...)
+}
+
+// Missing is the error of a request that shows no token where one is needed.
+func Missing() error {
+	return unauthenticated("none was sent, and this server asks for one").
+		WithRemedy("set GALLEY_TOKEN, or send the header Authorization: Bearer TOKEN")
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

@@ -1,0 +1,69 @@
+package auth
+
+// methods is the permission that each gRPC method asks for, by its full name.
+// A method without a line here is denied, and a test of internal/rpc fails.
+var methods = map[string]Permission{
+	"/grpc.health.v1.Health/Check":                                   Open,
+	"/grpc.health.v1.Health/List":                                    Open,
+	"/grpc.health.v1.Health/Watch":                                   Open,
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      Observe,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Observe,
+	"/inference.GRPCInferenceService/ServerLive":                     Open,
+	"/inference.GRPCInferenceService/ServerReady":                    Open,
+	"/inference.GRPCInferenceService/ModelReady":                     Describe,
+	"/inference.GRPCInferenceService/ServerMetadata":                 Describe,
+	"/inference.GRPCInferenceService/ModelMetadata":                  Describe,
+	"/inference.GRPCInferenceService/ModelInfer":                     Infer,
+	"/galley.control.v1.Control/AddData":                             Build,
+	"/galley.control.v1.Control/GetData":                             Observe,
+	"/galley.control.v1.Control/ListData":                            Observe,
+	"/galley.control.v1.Control/UploadModel":                         Build,
+	"/galley.control.v1.Control/SubmitJob":                           Build,
+	"/galley.control.v1.Control/GetJob":                              Observe,
+	"/galley.control.v1.Control/ListJobs":                            Observe,
+	"/galley.control.v1.Control/WatchJob":                            Observe,
+	"/galley.control.v1.Control/JobLogs":                             Observe,
+	"/galley.control.v1.Control/CancelJob":                           Build,
+	"/galley.control.v1.Control/ResumeJob":                           Build,
+	"/galley.control.v1.Control/ExplainJob":                          Observe,
+	"/galley.control.v1.Control/ListModels":                          Observe,
+	"/galley.control.v1.Control/GetVersion":                          Observe,
+	"/galley.control.v1.Control/Lineage":                             Observe,
+	"/galley.control.v1.Control/ImportModel":                         Build,
+	"/galley.control.v1.Control/Promote":                             Promote,
+	"/galley.control.v1.Control/Rollback":                            Promote,
+	"/galley.control.v1.Control/ExportVersion":                       Observe,
+	"/galley.control.v1.Control/DeleteVersion":                       Operate,
+	"/galley.control.v1.Control/Evaluate":                            Build,
+}
+
+// routes is the permission that each HTTP route asks for, by its pattern in
+// the mux. A route that stands for a gRPC method asks for the method's; any
+// other without a line here is denied, and a test of internal/rpc fails.
+var routes = map[string]Permission{
+	"GET /{$}":                                        Describe,
+	"GET /metrics":                                    Observe,
+	"GET /v2":                                         Describe,
+	"GET /v2/health/live":                             Open,
+	"GET /v2/health/ready":                            Open,
+	"GET /v2/models/{name}":                           Describe,
+	"GET /v2/models/{name}/ready":                     Describe,
+	"POST /v2/models/{name}/infer":                    Infer,
+	"GET /v2/models/{name}/versions/{version}":        Describe,
+	"GET /v2/models/{name}/versions/{version}/ready":  Describe,
+	"POST /v2/models/{name}/versions/{version}/infer": Infer,
+}
+
+// OfMethod is the permission that a gRPC method asks for, by its full name
+// with the leading slash. Without one, nobody may call it.
+func OfMethod(full string) (Permission, bool) {
+	p, ok := methods[full]
+	return p, ok
+}
+
+// OfRoute is the permission that an HTTP route asks for, by its pattern.
+// Without one, nobody may call it.
+func OfRoute(pattern string) (Permission, bool) {
+	p, ok := routes[pattern]
+	return p, ok
+}
