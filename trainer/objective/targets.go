@@ -1,7 +1,7 @@
 package objective
 
 import (
-	"sort"
+	"slices"
 
 	"galley"
 	"galley/trainer"
@@ -42,14 +42,14 @@ func NewClasses(labels []string, counts map[string]int64, r trainer.Recipe) (Cla
 	}
 	var unknown []string
 	for label := range r.ClassWeights.Values {
-		i := sort.SearchStrings(labels, label)
-		if r.ClassWeights.Mode == "given" && (i == len(labels) || labels[i] != label) {
+		if r.ClassWeights.Mode == "given" && !slices.Contains(labels, label) {
 			unknown = append(unknown, label)
 		}
 	}
 	if len(unknown) > 0 {
-		sort.Strings(unknown)
-		return c, galley.Errorf(galley.InvalidArgument, "recipe.class_weights.values", "%q is not a label of the data", unknown[0])
+		slices.Sort(unknown)
+		return c, galley.Errorf(galley.InvalidArgument, "recipe.class_weights.values", "%q is not a label of the data", unknown[0]).
+			WithRemedy("remove it, or give the labels as the data has them")
 	}
 	return c, nil
 }

@@ -41,15 +41,22 @@ func fitBlend(encoder, ngrams []float32, labels []int) blend {
 	return b
 }
 
-// improve takes one step; ok is false if none lowers the loss.
+// improve takes one step; ok is false if none lowers the loss. Where a bound
+// is in the way of Newton's step, one factor moves while the other stays: a
+// convex loss that falls along neither factor is at its least within bounds.
 func (b blend) improve(encoder, ngrams []float32, labels []int, loss float64) (blend, float64, bool) {
 	g, h := b.derivatives(encoder, ngrams, labels)
 	det := h[0]*h[2] - h[1]*h[1]
-	de, dn := (h[2]*g[0]-h[1]*g[1])/det, (h[0]*g[1]-h[1]*g[0])/det
-	for step := 1.0; step > 1e-6; step /= 2 {
-		next := blend{clampBlend(b.Encoder - step*de), clampBlend(b.NGrams - step*dn)}
-		if l := next.loss(encoder, ngrams, labels); l < loss {
-			return next, l, true
+	for _, d := range [][2]float64{
+		{(h[2]*g[0] - h[1]*g[1]) / det, (h[0]*g[1] - h[1]*g[0]) / det},
+		{g[0] / h[0], 0},
+		{0, g[1] / h[2]},
+	} {
+		for step := 1.0; step > 1e-6; step /= 2 {
+			next := blend{clampBlend(b.Encoder - step*d[0]), clampBlend(b.NGrams - step*d[1])}
+			if l := next.loss(encoder, ngrams, labels); l < loss {
+				return next, l, true
+			}
 		}
 	}
 	return b, loss, false

@@ -44,6 +44,26 @@ func TestBlendIsTheLeastLoss(t *testing.T) {
 	}
 }
 
+// TestBlendWithinBounds holds that the blend is the least loss also where a
+// branch that misleads would count against itself, were it free to.
+func TestBlendWithinBounds(t *testing.T) {
+	for seed := range uint64(20) {
+		e, n, labels := blendRows(seed, 100, 3, -0.5, 2)
+		for i := range n { // the branches say nearly the same, as in training
+			n[i] += 0.9 * e[i]
+		}
+		got := fitBlend(e, n, labels)
+		least := got.loss(e, n, labels)
+		for encoder := 0.0; encoder <= 2; encoder += 0.05 {
+			for ngrams := 0.0; ngrams <= 2; ngrams += 0.05 {
+				if l := (blend{encoder, ngrams}).loss(e, n, labels); l < least-1e-6 {
+					t.Fatalf("seed %d: %+v has the loss %v, %v and %v have %v", seed, got, least, encoder, ngrams, l)
+				}
+			}
+		}
+	}
+}
+
 func TestBlendDerivatives(t *testing.T) {
 	e, n, labels := blendRows(7, 50, 3, 1, 1)
 	b := blend{0.7, 1.3}

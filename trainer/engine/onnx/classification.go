@@ -5,7 +5,6 @@ import (
 
 	"galley"
 	"galley/dataset"
-	"galley/evals"
 	"galley/feature/text"
 	graph "galley/onnx"
 	"galley/onnx/session"
@@ -118,9 +117,7 @@ func (c *classification) branches() []string {
 
 // validate blends the branches and scores by accuracy; the loss settles ties.
 func (c *classification) validate(ctx context.Context, e *evaluator, batches func(yield func([]example, error) bool)) (map[string]float64, float64, error) {
-	names := c.branches()
-	outputs := make([][]float32, len(names))
-	var rows []example
+	s := newScoring(c.labels, len(c.branches()))
 	for batch, err := range batches {
 		if err != nil {
 			return nil, 0, err
@@ -132,40 +129,19 @@ func (c *classification) validate(ctx context.Context, e *evaluator, batches fun
 		if err := e.run(ctx, f); err != nil {
 			return nil, 0, err
 		}
-		for i, name := range names {
-			logits, err := e.output(name)
+		var logits [][]float32
+		for _, name := range c.branches() {
+			branch, err := e.output(name)
 			if err != nil {
 				return nil, 0, err
 			}
-			outputs[i] = append(outputs[i], logits...)
+			logits = append(logits, branch)
 		}
-		for _, x := range batch {
-			rows = append(rows, example{label: x.label, language: x.language})
-		}
-	}
-	c.blend = evenBlend
-	logits := outputs[0]
-	if len(outputs) == 2 {
-		labels := make([]int, len(rows))
-		for i, x := range rows {
-			labels[i] = x.label
-		}
-		c.blend = fitBlend(outputs[0], outputs[1], labels)
-		for i, x := range outputs[1] {
-			logits[i] = float32(c.blend.Encoder)*logits[i] + float32(c.blend.NGrams)*x
-		}
-	}
-	result := evals.NewClassification(c.labels)
-	scores := make([]float32, len(c.labels))
-	for i, x := range rows {
-		if _, ok := task.Softmax(scores, logits[i*len(scores):(i+1)*len(scores)]); !ok {
-			return nil, 0, galley.Errorf(galley.OutOfRange, "validation", "the model's answer to row %d is not finite", i).
-				WithRemedy("lower recipe.optimizer.lr or set recipe.clip_norm; the last good checkpoint is kept")
-		}
-		if err := result.Add(x.label, scores, x.language, 0); err != nil {
+		if err := s.add(batch, logits); err != nil {
 			return nil, 0, err
 		}
 	}
-	metrics := result.Values()
-	return metrics, metrics["accuracy"] - metrics["loss"]/1000, nil
+	metrics, score, err := s.finish()
+	c.blend = s.blend
+	return metrics, score, err
 }

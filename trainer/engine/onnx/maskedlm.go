@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"galley"
 	"galley/dataset"
 	"galley/feature/text"
 	graph "galley/onnx"
@@ -161,7 +162,14 @@ func (m *maskedLM) validate(ctx context.Context, e *evaluator, batches func(yiel
 		return map[string]float64{}, 0, nil
 	}
 	loss /= float64(n)
-	metrics := map[string]float64{"loss": loss, "accuracy": float64(correct) / float64(n), "perplexity": math.Exp(loss)}
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return nil, 0, galley.Errorf(galley.OutOfRange, "validation", "the loss is %v", loss).
+			WithRemedy("lower recipe.optimizer.lr or set recipe.clip_norm; the last good checkpoint is kept")
+	}
+	metrics := map[string]float64{
+		"loss": loss, "accuracy": float64(correct) / float64(n),
+		"perplexity": math.Min(math.Exp(loss), math.MaxFloat64), // an infinity is no JSON
+	}
 	return metrics, -loss, nil
 }
 

@@ -21,6 +21,9 @@ const (
 	bundleFolder     = "bundle"
 	// window is how many batches are sorted by length together.
 	window = 16
+	// validationOrder is the seed of the one order that validation rows come in:
+	// any first part of them is a sample, however the file is sorted.
+	validationOrder = 1
 	// reportEvery is how often a running attempt reports its progress.
 	reportEvery = time.Second
 )
@@ -70,7 +73,7 @@ func (t *trial) makeLoaders() (err error) {
 		return err
 	}
 	t.valid, err = dataset.NewLoader(t.splits.valid, dataset.LoaderOptions[example]{
-		Encode: t.problem.encode, BatchSize: max(r.BatchSize, 32), BucketWindow: window,
+		Encode: t.problem.encode, BatchSize: max(r.BatchSize, 32), Shuffle: true, Seed: validationOrder, BucketWindow: window,
 	})
 	return err
 }
