@@ -32,6 +32,9 @@ func GraphSignature(inputs, outputs []onnx.Value) Signature {
 		out := make([]Field, len(values))
 		for i, v := range values {
 			out[i] = Field{Name: v.Name, Datatype: Datatype(v.Type)}
+			if v.Shape != nil {
+				out[i].Shape = make([]int64, 0, len(v.Shape))
+			}
 			for _, d := range v.Shape {
 				out[i].Shape = append(out[i].Shape, max(d.Size, -1))
 			}

@@ -7,7 +7,7 @@ import "galley"
 type Field struct {
 	Name     string
 	Datatype string  // BYTES, FP32
-	Shape    []int64 // -1 where the request decides
+	Shape    []int64 // -1 where the request decides; nil is any shape, empty a scalar
 }
 
 // A Signature is what clients see of a model instead of its graph's own

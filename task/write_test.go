@@ -67,7 +67,13 @@ func TestDatatypes(t *testing.T) {
 	if _, ok := ParseDatatype("TEXT"); ok || Datatype(onnx.Undefined) != "" {
 		t.Error("an unknown type has a name")
 	}
-	s := GraphSignature([]onnx.Value{{Name: "x", Type: onnx.Float, Shape: onnx.Shape{onnx.Symbol("n"), {Size: 3}}}}, nil)
+	s := GraphSignature([]onnx.Value{
+		{Name: "x", Type: onnx.Float, Shape: onnx.Shape{onnx.Symbol("n"), {Size: 3}}},
+		{Name: "scalar", Type: onnx.Float, Shape: onnx.Shape{}}, {Name: "any", Type: onnx.Float},
+	}, nil)
+	if scalar, any := s.Inputs[1].Shape, s.Inputs[2].Shape; scalar == nil || len(scalar) != 0 || any != nil {
+		t.Error(scalar, any)
+	}
 	if f := s.Inputs[0]; f.Datatype != "FP32" || len(f.Shape) != 2 || f.Shape[0] != -1 || f.Shape[1] != 3 {
 		t.Error(f)
 	}

@@ -4,6 +4,9 @@
 #include "api.h"
 
 #include <dlfcn.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +100,11 @@ OrtStatus *api_session_info(OrtSession *s, int output, size_t i, api_info *info)
 	info->handle = type;
 	TRY(CALL(CastTypeInfoToTensorInfo, OrtStatus *, (const OrtTypeInfo *, const OrtTensorInfo **))(type, &tensor));
 	if (!tensor) return NULL;
-	return fill_info(tensor, info);
+	TRY(fill_info(tensor, info));
+	// A scalar has a shape of no dimensions; a tensor of any shape has none.
+	typedef bool (*has_shape)(const OrtTensorInfo *);
+	if (info->rank == 0 && !((has_shape)table[slot_TensorTypeAndShape_HasShape])(tensor)) info->rank = -1;
+	return NULL;
 }
 
 void api_info_release(api_info *info) {
@@ -122,6 +129,12 @@ OrtStatus *api_session_memory(OrtSession *s, int64_t *bytes) {
 	}
 	CALL(ReleaseAllocator, void, (OrtAllocator *))(arena);
 	return failed;
+}
+
+void api_trim(void) {
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }
 
 OrtStatus *api_run_options(OrtRunOptions **out) {

@@ -63,6 +63,7 @@ enum {
 	slot_GetKeyValue = 297,
 	slot_ReleaseKeyValuePairs = 300,
 	slot_AllocatorGetStats = 319,
+	slot_TensorTypeAndShape_HasShape = 390,
 };
 
 // The greatest rank a tensor may have here.
@@ -95,6 +96,8 @@ OrtStatus *api_session_info(OrtSession *s, int output, size_t i, api_info *info)
 void api_info_release(api_info *info);
 // api_session_memory reads what the session's arena holds; -1 if it has none.
 OrtStatus *api_session_memory(OrtSession *s, int64_t *bytes);
+// api_trim gives the allocator's free pages back to the system.
+void api_trim(void);
 
 OrtStatus *api_run_options(OrtRunOptions **out);
 OrtStatus *api_terminate(OrtRunOptions *o, int yes);

@@ -2,6 +2,9 @@
 
 package ort
 
+// #include "api.h"
+import "C"
+
 import (
 	"context"
 	"os"
@@ -83,6 +86,10 @@ func (r *Runtime) Path() string { return r.path }
 
 // Account tells what the open sessions hold.
 func (r *Runtime) Account() Account { return r.account.read() }
+
+// Trim gives memory back to the system that closed sessions have left with
+// the C library, which would keep it for later.
+func (r *Runtime) Trim() { C.api_trim() }
 
 // Open loads a model's bytes. Bytes that name external data are refused: it
 // would be looked for in the working folder. OpenFile takes it.

@@ -32,6 +32,9 @@ func (r *Runtime) Path() string { return "" }
 // Account is empty: no session can be opened.
 func (r *Runtime) Account() Account { return Account{} }
 
+// Trim does nothing: no session was opened.
+func (r *Runtime) Trim() {}
+
 // Open says that this build cannot run a model.
 func (r *Runtime) Open(_ context.Context, _ []byte, opts session.Options) (session.Session, error) {
 	return nil, unavailable(opts.Label)
