@@ -28,7 +28,7 @@ type platform struct {
 	control *control.Control
 	table   *serving.Table
 	server  *rpc.Server  // gRPC
-	http    *http.Server // the inference protocol
+	http    *http.Server // the inference protocol, the control API
 	metrics *http.Server
 	stop    context.CancelFunc
 	stopped chan struct{} // the control loop has ended
@@ -70,7 +70,7 @@ func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, 
 	metrics.WatchJobs(p.control)
 	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics}
 	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log)
-	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(inference, log), log)
+	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(p.server), log)
 	p.metrics = rpc.NewHTTPServer(metrics.Handler(), log)
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p.stop = stop

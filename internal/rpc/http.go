@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -47,17 +47,24 @@ type refusal struct {
 func (e *refusal) Error() string { return e.message }
 
 // NewHTTPHandler makes the handler of galley's HTTP port: the Open Inference
-// Protocol, answered by inference.
-func NewHTTPHandler(inference *Inference, log *slog.Logger) http.Handler {
-	api := &httpAPI{mux: http.NewServeMux(), log: log}
+// Protocol below /v2, and the services that have REST routes below /v1, all
+// answered by what s answers over gRPC.
+func NewHTTPHandler(s *Server) http.Handler {
+	api := &httpAPI{mux: http.NewServeMux(), log: s.log}
 	api.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "%s serves the Open Inference Protocol, version 2, at /v2\n", inference.Name)
+		fmt.Fprintln(w, "galley serves the Open Inference Protocol, version 2, at /v2, and its control API at /v1")
 	})
 	api.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		api.fail(w, &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; routes begin with /v2/models and /v2/health", printable(r.URL.Path))})
+		err := &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; routes begin with /v1, /v2/models and /v2/health", printable(r.URL.Path))}
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			api.failControl(w, err)
+			return
+		}
+		api.fail(w, err)
 	})
-	inferenceRoutes(api, inference)
+	inferenceRoutes(api, s)
+	s.gateway.handle(api)
 	// Pages of other sites may not have a reader's browser ask on their behalf.
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -69,10 +76,13 @@ func NewHTTPHandler(inference *Inference, log *slog.Logger) http.Handler {
 // handle serves an endpoint, and refuses other methods on its path.
 func (a *httpAPI) handle(method, path string, e endpoint) {
 	a.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxMessage)
 		answer, err := a.guarded(e, r)
 		if err != nil {
 			a.fail(w, err)
+			return
+		}
+		if raw, ok := answer.(*binaryAnswer); ok {
+			raw.write(w)
 			return
 		}
 		a.write(w, http.StatusOK, answer)
@@ -103,6 +113,7 @@ func (a *httpAPI) fail(w http.ResponseWriter, err error) {
 		// As it would arrive over gRPC: without what is the server's own.
 		e := FromStatus(status.Convert(err).Err())
 		code, message = httpStatus(e.Code), e.Error()
+		setRetry(w, e)
 	}
 	a.write(w, code, map[string]string{"error": message})
 }
@@ -123,24 +134,6 @@ func (a *httpAPI) write(w http.ResponseWriter, code int, answer any) {
 	w.WriteHeader(code)
 	// Who asked may have gone.
 	_, _ = w.Write(body.Bytes())
-}
-
-// readBody reads a request's body whole.
-func readBody(r *http.Request) ([]byte, error) {
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return nil, &refusal{http.StatusUnsupportedMediaType, fmt.Sprintf("the body is compressed with %s; send it as it is", printable(encoding))}
-	}
-	body, err := io.ReadAll(r.Body)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", tooLarge.Limit)}
-	}
-	if err != nil {
-		if ctxErr := r.Context().Err(); ctxErr != nil {
-			return nil, ctxErr
-		}
-		return nil, galley.Errorf(galley.InvalidArgument, "body", "cannot be read to its end: %w", err)
-	}
-	return body, nil
 }
 
 // statusClientGone is the status for a request that its client has left; it

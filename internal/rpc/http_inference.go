@@ -5,47 +5,41 @@ import (
 	"net/http"
 
 	inferencepb "galley/api/inference/v2"
-
-	"galley"
 )
-
-// binaryHeader announces a body with raw tensors behind its JSON: Triton's
-// binary tensor extension.
-const binaryHeader = "Inference-Header-Content-Length"
 
 // inferenceRoutes adds the protocol's routes. Each asks the method that
 // answers it over gRPC.
-func inferenceRoutes(api *httpAPI, s *Inference) {
+func inferenceRoutes(api *httpAPI, server *Server) {
+	s, g := server.inference, server.gateway
 	api.handle("GET", "/v2", func(r *http.Request) (any, error) {
-		m, err := s.ServerMetadata(r.Context(), &inferencepb.ServerMetadataRequest{})
+		m, err := through(g, r, inferencepb.GRPCInferenceService_ServerMetadata_FullMethodName, s, &inferencepb.ServerMetadataRequest{}, s.ServerMetadata)
 		if err != nil {
 			return nil, err
 		}
-		// None of the extensions is there over HTTP.
-		return serverJSON{m.GetName(), m.GetVersion(), []string{}}, nil
+		return serverJSON{m.GetName(), m.GetVersion(), append([]string{}, m.GetExtensions()...)}, nil
 	})
 	api.handle("GET", "/v2/health/live", func(r *http.Request) (any, error) {
-		m, err := s.ServerLive(r.Context(), &inferencepb.ServerLiveRequest{})
+		m, err := through(g, r, inferencepb.GRPCInferenceService_ServerLive_FullMethodName, s, &inferencepb.ServerLiveRequest{}, s.ServerLive)
 		return readiness(map[string]any{"live": m.GetLive()}, m.GetLive(), err)
 	})
 	api.handle("GET", "/v2/health/ready", func(r *http.Request) (any, error) {
-		m, err := s.ServerReady(r.Context(), &inferencepb.ServerReadyRequest{})
+		m, err := through(g, r, inferencepb.GRPCInferenceService_ServerReady_FullMethodName, s, &inferencepb.ServerReadyRequest{}, s.ServerReady)
 		return readiness(map[string]any{"ready": m.GetReady()}, m.GetReady(), err)
 	})
 	for _, model := range []string{"/v2/models/{name}", "/v2/models/{name}/versions/{version}"} {
 		api.handle("GET", model, func(r *http.Request) (any, error) {
-			m, err := s.ModelMetadata(r.Context(), &inferencepb.ModelMetadataRequest{Name: r.PathValue("name"), Version: r.PathValue("version")})
+			m, err := modelMetadata(g, s, r)
 			if err != nil {
 				return nil, err
 			}
 			return modelJSON{m.GetName(), m.GetVersions(), m.GetPlatform(), fieldsJSON(m.GetInputs()), fieldsJSON(m.GetOutputs())}, nil
 		})
 		api.handle("GET", model+"/ready", func(r *http.Request) (any, error) {
-			name := r.PathValue("name")
-			m, err := s.ModelReady(r.Context(), &inferencepb.ModelReadyRequest{Name: name, Version: r.PathValue("version")})
-			return readiness(map[string]any{"name": name, "ready": m.GetReady()}, m.GetReady(), err)
+			request := &inferencepb.ModelReadyRequest{Name: r.PathValue("name"), Version: r.PathValue("version")}
+			m, err := through(g, r, inferencepb.GRPCInferenceService_ModelReady_FullMethodName, s, request, s.ModelReady)
+			return readiness(map[string]any{"name": request.GetName(), "ready": m.GetReady()}, m.GetReady(), err)
 		})
-		api.handle("POST", model+"/infer", func(r *http.Request) (any, error) { return infer(s, r) })
+		api.handle("POST", model+"/infer", func(r *http.Request) (any, error) { return infer(g, s, r) })
 	}
 }
 
@@ -57,25 +51,40 @@ func readiness(yes map[string]any, ready bool, err error) (any, error) {
 	return yes, err
 }
 
-func infer(s *Inference, r *http.Request) (any, error) {
-	if r.Header.Get(binaryHeader) != "" {
-		return nil, galley.Errorf(galley.InvalidArgument, binaryHeader, "raw tensors are not taken over HTTP").
-			WithRemedy("send the tensors' data as JSON (tritonclient: binary_data=False), or ask over gRPC")
-	}
-	body, err := readBody(r)
+// modelMetadata asks for those of the model that the path names.
+func modelMetadata(g *gateway, s inferencepb.GRPCInferenceServiceServer, r *http.Request) (*inferencepb.ModelMetadataResponse, error) {
+	request := &inferencepb.ModelMetadataRequest{Name: r.PathValue("name"), Version: r.PathValue("version")}
+	return through(g, r, inferencepb.GRPCInferenceService_ModelMetadata_FullMethodName, s, request, s.ModelMetadata)
+}
+
+func infer(g *gateway, s inferencepb.GRPCInferenceServiceServer, r *http.Request) (any, error) {
+	body, err := readBody(r, maxMessage)
 	if err != nil {
 		return nil, err
 	}
-	request, err := parseInferRequest(body)
+	head, tensors, err := cutBody(r.Header, body)
 	if err != nil {
+		return nil, err
+	}
+	var request *inferencepb.ModelInferRequest
+	if head == nil {
+		metadata, err := modelMetadata(g, s, r)
+		if err != nil {
+			return nil, err
+		}
+		request, err = rawRequest(metadata, tensors)
+		if err != nil {
+			return nil, err
+		}
+	} else if request, err = parseInferRequest(head, tensors); err != nil {
 		return nil, err
 	}
 	request.ModelName, request.ModelVersion = r.PathValue("name"), r.PathValue("version")
-	response, err := s.ModelInfer(r.Context(), request)
+	response, err := through(g, r, inferencepb.GRPCInferenceService_ModelInfer_FullMethodName, s, request, s.ModelInfer)
 	if err != nil {
 		return nil, err
 	}
-	return inferResponseJSON(response)
+	return inferAnswer(request, response)
 }
 
 type serverJSON struct {
@@ -118,13 +127,16 @@ type inferResponse struct {
 }
 
 type outputJSON struct {
-	Name     string          `json:"name"`
-	Datatype string          `json:"datatype"`
-	Shape    []int64         `json:"shape"`
-	Data     json.RawMessage `json:"data"` // flat
+	Name       string          `json:"name"`
+	Datatype   string          `json:"datatype"`
+	Shape      []int64         `json:"shape"`
+	Parameters map[string]any  `json:"parameters,omitempty"`
+	Data       json.RawMessage `json:"data,omitempty"` // flat; absent if its bytes follow
 }
 
-func inferResponseJSON(r *inferencepb.ModelInferResponse) (*inferResponse, error) {
+// inferAnswer writes a response in JSON, with those outputs behind it that the
+// request wants as bytes.
+func inferAnswer(request *inferencepb.ModelInferRequest, r *inferencepb.ModelInferResponse) (any, error) {
 	out := &inferResponse{
 		ModelName: r.GetModelName(), ModelVersion: r.GetModelVersion(), ID: r.GetId(),
 		Parameters: map[string]any{}, Outputs: []outputJSON{},
@@ -132,14 +144,25 @@ func inferResponseJSON(r *inferencepb.ModelInferResponse) (*inferResponse, error
 	for name, p := range r.GetParameters() {
 		out.Parameters[name] = parameterJSON(p)
 	}
+	var tensors [][]byte
 	for i, o := range r.GetOutputs() {
-		data, err := elementsJSON(o.GetName(), o.GetDatatype(), r.GetRawOutputContents()[i])
-		if err != nil {
-			return nil, err
+		answer := outputJSON{Name: o.GetName(), Datatype: o.GetDatatype(), Shape: shapeJSON(o.GetShape())}
+		raw := r.GetRawOutputContents()[i]
+		if wantsBinary(request, o.GetName()) {
+			answer.Parameters = map[string]any{binarySize: len(raw)}
+			tensors = append(tensors, raw)
+		} else {
+			var err error
+			if answer.Data, err = elementsJSON(o.GetName(), o.GetDatatype(), raw); err != nil {
+				return nil, err
+			}
 		}
-		out.Outputs = append(out.Outputs, outputJSON{o.GetName(), o.GetDatatype(), shapeJSON(o.GetShape()), data})
+		out.Outputs = append(out.Outputs, answer)
 	}
-	return out, nil
+	if tensors == nil {
+		return out, nil
+	}
+	return &binaryAnswer{out, tensors}, nil
 }
 
 func parameterJSON(p *inferencepb.InferParameter) any {

@@ -30,9 +30,9 @@ type inferRequest struct {
 	} `json:"outputs"`
 }
 
-// parseInferRequest reads a body into the request that it is over gRPC, with
-// raw contents.
-func parseInferRequest(body []byte) (*inferencepb.ModelInferRequest, error) {
+// parseInferRequest reads a body, and the tensors behind it, into the request
+// that it is over gRPC, with raw contents.
+func parseInferRequest(body, tensors []byte) (*inferencepb.ModelInferRequest, error) {
 	// encoding/json would replace bad bytes silently.
 	if !utf8.Valid(body) {
 		return nil, galley.Errorf(galley.InvalidArgument, "body", "is not valid UTF-8").WithRemedy("convert it to UTF-8")
@@ -47,7 +47,17 @@ func parseInferRequest(body []byte) (*inferencepb.ModelInferRequest, error) {
 	}
 	out := &inferencepb.ModelInferRequest{Id: in.ID, Parameters: parameters(in.Parameters)}
 	for _, t := range in.Inputs {
-		raw, err := parseElements(t.Name, t.Datatype, t.Shape, t.Data)
+		var raw []byte
+		var err error
+		if size, ok := t.Parameters[binarySize]; ok {
+			if t.Data != nil {
+				return nil, galley.Errorf(galley.InvalidArgument, printable(t.Name), "has both data and %s", binarySize).WithRemedy("send one of them")
+			}
+			raw, tensors, err = cutTensor(t.Name, size, tensors)
+			delete(t.Parameters, binarySize) // of the transport, not of the request
+		} else {
+			raw, err = parseElements(t.Name, t.Datatype, t.Shape, t.Data)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -55,6 +65,10 @@ func parseInferRequest(body []byte) (*inferencepb.ModelInferRequest, error) {
 			Name: t.Name, Datatype: t.Datatype, Shape: t.Shape, Parameters: parameters(t.Parameters),
 		})
 		out.RawInputContents = append(out.RawInputContents, raw)
+	}
+	if len(tensors) > 0 {
+		return nil, galley.Errorf(galley.InvalidArgument, "body", "has %d bytes behind the last tensor", len(tensors)).
+			WithRemedy("each input's %s is the number of its bytes", binarySize)
 	}
 	for _, o := range in.Outputs {
 		out.Outputs = append(out.Outputs, &inferencepb.ModelInferRequest_InferRequestedOutputTensor{

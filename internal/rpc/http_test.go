@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"pgregory.net/rapid"
 
+	controlpb "galley/api/control/v1"
+
 	"galley"
 )
 
@@ -24,7 +26,7 @@ import (
 func newHTTP(t testing.TB, s *Inference) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(nil)
-	server.Config = NewHTTPServer(NewHTTPHandler(s, quiet()), quiet())
+	server.Config = NewHTTPServer(NewHTTPHandler(NewServer(s, controlpb.UnimplementedControlServer{}, quiet())), quiet())
 	server.Start()
 	t.Cleanup(server.Close)
 	return server
@@ -59,7 +61,7 @@ func TestHTTPRoutes(t *testing.T) {
 		status       int
 		want         string
 	}{
-		{"GET", "/", 200, "galley serves the Open Inference Protocol, version 2, at /v2"},
+		{"GET", "/", 200, "galley serves the Open Inference Protocol, version 2, at /v2, and its control API at /v1"},
 		{"GET", "/v2", 200, `{"name":"galley","version":"test","extensions":[]}`},
 		{"GET", "/v2/health/live", 200, `{"live":true}`},
 		{"GET", "/v2/health/ready", 200, `{"ready":true}`},
@@ -74,9 +76,9 @@ func TestHTTPRoutes(t *testing.T) {
 		{"GET", "/v2/models/sports", 404, `{"error":"sports: no such model — list them with galley models list"}`},
 		{"GET", "/v2/models/sports/ready", 404, `{"error":"sports: no such model — list them with galley models list"}`},
 		{"GET", "/v2/models/pair/versions/9", 404, `{"error":"pair@9: there is no such version; the newest is pair@3 — list them with galley models show pair"}`},
-		{"GET", "/nope", 404, `{"error":"/nope is not served here; routes begin with /v2/models and /v2/health"}`},
-		{"GET", "/v2/models", 404, `{"error":"/v2/models is not served here; routes begin with /v2/models and /v2/health"}`},
-		{"POST", "/", 404, `{"error":"/ is not served here; routes begin with /v2/models and /v2/health"}`},
+		{"GET", "/nope", 404, `{"error":"/nope is not served here; routes begin with /v1, /v2/models and /v2/health"}`},
+		{"GET", "/v2/models", 404, `{"error":"/v2/models is not served here; routes begin with /v1, /v2/models and /v2/health"}`},
+		{"POST", "/", 404, `{"error":"/ is not served here; routes begin with /v1, /v2/models and /v2/health"}`},
 		{"GET", "/v2/models/pair/infer", 405, `{"error":"/v2/models/pair/infer does not take GET; use POST"}`},
 		{"DELETE", "/v2/models/pair", 405, `{"error":"/v2/models/pair does not take DELETE; use GET"}`},
 	} {
@@ -106,7 +108,7 @@ type answer struct {
 func TestHTTPInfer(t *testing.T) {
 	server := newHTTP(t, newInference(t))
 	status, got := call(t, server, "POST", "/v2/models/news/infer",
-		`{"id": "7", "more": [1], "parameters": {"binary_data_output": true, "a": 1, "b": 1.5, "c": "d", "e": 18446744073709551615},
+		`{"id": "7", "more": [1], "parameters": {"binary_data_output": false, "a": 1, "b": 1.5, "c": "d", "e": 18446744073709551615},
 		  "inputs": [{"name": "text", "datatype": "BYTES", "shape": [3], "data": ["Sp\u006frt! \ud83d\ude00", "money, \"money\" <b>", "体育"]}]}`)
 	var a answer
 	if err := json.Unmarshal([]byte(got), &a); err != nil || status != 200 {
@@ -135,7 +137,7 @@ func TestHTTPInfer(t *testing.T) {
 
 // Each datatype leaves as it was sent, over HTTP.
 func TestHTTPDatatypesRoundTrip(t *testing.T) {
-	handler := NewHTTPHandler(newInference(t), quiet())
+	handler := NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, quiet()))
 	for datatype := range datatypes {
 		t.Run(datatype, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
@@ -244,8 +246,9 @@ func TestHTTPHeaders(t *testing.T) {
 		status      int
 		want        string
 	}{
-		{"Inference-Header-Content-Length", "12", 400, `{"error":"Inference-Header-Content-Length: raw tensors are not taken over HTTP — send the tensors' data as JSON (tritonclient: binary_data=False), or ask over gRPC"}`},
-		{"Content-Encoding", "gzip", 415, `{"error":"the body is compressed with gzip; send it as it is"}`},
+		{"Inference-Header-Content-Length", "12", 400, `{"error":"Inference-Header-Content-Length: 12 is not the number of the JSON's bytes in a body of 2"}`},
+		{"Content-Encoding", "gzip", 400, `{"error":"body: cannot be read to its end: unexpected EOF"}`},
+		{"Content-Encoding", "br", 415, `{"error":"the body is compressed with br; send it as it is, or with gzip or deflate"}`},
 		{"Origin", "http://other.example", 403, `{"error":"a page of another site may not ask"}`},
 		{"Sec-Fetch-Site", "cross-site", 403, `{"error":"a page of another site may not ask"}`},
 	} {
@@ -266,7 +269,7 @@ func (zeros) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte{' 
 func TestHTTPBodyIsBounded(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("POST", "/v2/models/news/infer", io.LimitReader(zeros{}, 1<<40))
-	NewHTTPHandler(newInference(t), quiet()).ServeHTTP(w, r)
+	NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, quiet())).ServeHTTP(w, r)
 	if w.Code != http.StatusRequestEntityTooLarge || w.Body.String() != `{"error":"the body has more than 67108864 bytes"}`+"\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
@@ -274,7 +277,7 @@ func TestHTTPBodyIsBounded(t *testing.T) {
 	cancel()
 	w = httptest.NewRecorder()
 	r = httptest.NewRequest("POST", "/v2/models/pair/infer", strings.NewReader(`{"inputs":[{"name":"a","datatype":"FP32","shape":[0,2],"data":[]},{"name":"b","datatype":"INT64","shape":[0],"data":[]}]}`)).WithContext(ctx)
-	if NewHTTPHandler(newInference(t), quiet()).ServeHTTP(w, r); w.Code != statusClientGone {
+	if NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, quiet())).ServeHTTP(w, r); w.Code != statusClientGone {
 		t.Errorf("a client that left: %d %s", w.Code, w.Body)
 	}
 }
@@ -283,7 +286,7 @@ func TestHTTPBodyIsBounded(t *testing.T) {
 // answered meanwhile.
 func TestHTTPSlowHeader(t *testing.T) {
 	server := httptest.NewUnstartedServer(nil)
-	server.Config = NewHTTPServer(NewHTTPHandler(newInference(t), quiet()), quiet())
+	server.Config = NewHTTPServer(NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, quiet())), quiet())
 	if server.Config.ReadTimeout == 0 || server.Config.WriteTimeout == 0 || server.Config.IdleTimeout == 0 {
 		t.Error("a bound is missing")
 	}
@@ -312,7 +315,8 @@ func TestHTTPLogsWhatIsTheServersFault(t *testing.T) {
 		var lines bytes.Buffer
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest("POST", "/v2/models/"+model+"/infer", strings.NewReader(`{"inputs":[{"name":"x","datatype":"BOOL","shape":[0],"data":[]}]}`))
-		NewHTTPHandler(newInference(t), slog.New(slog.NewTextHandler(&lines, nil))).ServeHTTP(w, r)
+		log := slog.New(slog.NewTextHandler(&lines, nil))
+		NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, log)).ServeHTTP(w, r)
 		if want == "" && lines.Len() > 0 || !strings.Contains(lines.String(), want) {
 			t.Errorf("%s: %s", model, lines.String())
 		}

@@ -1,6 +1,6 @@
-// Package rpc is galley's gRPC surface: the Open Inference Protocol for
-// applications, the control API for engineers, health and reflection. Wire
-// types stop here.
+// Package rpc is galley's surface: the Open Inference Protocol for
+// applications and the control API for engineers, each over gRPC and HTTP,
+// health and reflection. Wire types stop here.
 package rpc
 
 import (
@@ -31,14 +31,20 @@ const (
 	maxHeaders = 64 << 10
 )
 
-// A Server serves both APIs over gRPC.
+// A Server serves all APIs over gRPC, and has what HTTP needs to call them.
 type Server struct {
-	grpc   *grpc.Server
-	health *health.Server
+	grpc      *grpc.Server
+	health    *health.Server
+	gateway   *gateway
+	inference inferencepb.GRPCInferenceServiceServer
+	log       *slog.Logger
 }
 
 // NewServer makes a server of the two services.
 func NewServer(inference inferencepb.GRPCInferenceServiceServer, control controlpb.ControlServer, log *slog.Logger) *Server {
+	// Calls over HTTP pass these, too.
+	unary := chainUnary(unaryGuard(log))
+	stream := chainStream(streamGuard(log))
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
@@ -47,12 +53,16 @@ func NewServer(inference inferencepb.GRPCInferenceServiceServer, control control
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(unaryGuard(log)),
-		grpc.ChainStreamInterceptor(streamGuard(log)),
+		grpc.UnaryInterceptor(unary),
+		grpc.StreamInterceptor(stream),
 	)
-	s := &Server{grpc: g, health: health.NewServer()}
-	inferencepb.RegisterGRPCInferenceServiceServer(g, inference)
-	controlpb.RegisterControlServer(g, control)
+	s := &Server{
+		grpc: g, health: health.NewServer(), inference: inference, log: log,
+		gateway: &gateway{grpc: g, unary: unary, stream: stream},
+	}
+	// Through the gateway, which gives annotated methods their REST routes.
+	inferencepb.RegisterGRPCInferenceServiceServer(s.gateway, inference)
+	controlpb.RegisterControlServer(s.gateway, control)
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	for _, name := range []string{"", inferencepb.GRPCInferenceService_ServiceDesc.ServiceName, controlpb.Control_ServiceDesc.ServiceName} {

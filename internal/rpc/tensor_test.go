@@ -203,7 +203,7 @@ func FuzzInferRequestJSON(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r, err := parseInferRequest(body)
+		r, err := parseInferRequest(body, nil)
 		if err != nil {
 			return
 		}
