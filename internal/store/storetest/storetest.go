@@ -40,6 +40,9 @@ type Store interface {
 	NoteRefusal(ctx context.Context, what string, c store.Commit) error
 	Audit(ctx context.Context, q store.AuditQuery) ([]audit.Entry, error)
 	AuditHead(ctx context.Context) (audit.Head, error)
+	References(ctx context.Context, named func(galley.Digest)) error
+	AddUpload(ctx context.Context, d galley.Digest, at time.Time) error
+	ForgetUploads(ctx context.Context, before time.Time) error
 }
 
 // Run runs the suite. open returns an empty store that is closed when its
@@ -71,6 +74,7 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"AuditChain", testAuditChain},
 		{"AuditIsAtomic", testAuditIsAtomic},
 		{"ConcurrentAudit", testConcurrentAudit},
+		{"References", testReferences},
 		{"ConcurrentSaves", testConcurrentSaves},
 		{"ConcurrentPromotions", testConcurrentPromotions},
 		{"ConcurrentRegistrations", testConcurrentRegistrations},
