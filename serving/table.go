@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"galley"
 	"galley/registry"
@@ -20,6 +21,10 @@ type OpenFunc func(ctx context.Context, v registry.Version) (*Servable, error)
 // A Table holds the open versions of all models. Its methods may be called by
 // several goroutines at once.
 type Table struct {
+	// Freed, if not nil, is called whenever a version has been closed, to give
+	// its memory back to the system. It is set before the first request.
+	Freed func()
+
 	store registry.Store
 	open  OpenFunc
 
@@ -27,8 +32,16 @@ type Table struct {
 	models map[string]*model
 	closed bool
 
-	following sync.Mutex     // held while traffic is pointed elsewhere
-	loads     sync.WaitGroup // versions being opened
+	follows map[string]*follow // by the names whose traffic is being pointed elsewhere
+	busy    int                // versions being opened or closed
+	settled *sync.Cond         // busy is 0
+}
+
+// A follow lets those who point one model's traffic elsewhere take turns. They
+// wait for no other model's.
+type follow struct {
+	turn  sync.Mutex
+	users int
 }
 
 // A model is the open versions of one model.
@@ -46,13 +59,16 @@ type opened struct {
 	err      error
 	ready    chan struct{}
 	users    int
-	evicted  bool // close when the last user leaves
+	left     time.Time // when the last user did
+	evicted  bool      // close when the last user leaves
 }
 
 // NewTable makes a table that looks versions up in store and opens them with
 // open.
 func NewTable(store registry.Store, open OpenFunc) *Table {
-	return &Table{store: store, open: open, models: map[string]*model{}}
+	t := &Table{store: store, open: open, models: map[string]*model{}, follows: map[string]*follow{}}
+	t.settled = sync.NewCond(&t.mu)
+	return t
 }
 
 // A Lease is the right to use an open version until Release.
@@ -66,10 +82,7 @@ type Lease struct {
 // Release gives the version back; the lease must not be used afterwards.
 func (l *Lease) Release() {
 	l.release.Do(func() {
-		l.table.mu.Lock()
-		defer l.table.mu.Unlock()
-		l.opened.users--
-		l.opened.closeIfUnused()
+		l.table.leave(l.opened)
 	})
 }
 
@@ -112,8 +125,7 @@ func (t *Table) Acquire(ctx context.Context, name, version string) (*Lease, erro
 func (t *Table) Follow(ctx context.Context, name string) error {
 	// One at a time: of two that look up different versions, the one that
 	// looked first must not point traffic back.
-	t.following.Lock()
-	defer t.following.Unlock()
+	defer t.turn(name)()
 	v, err := registry.ResolveTraffic(ctx, t.store, name, "")
 	if err != nil {
 		return err
@@ -124,10 +136,36 @@ func (t *Table) Follow(ctx context.Context, name string) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if o.evicted { // deleted or closed meanwhile
+		t.leaveLocked(o)
+		return galley.Errorf(galley.Unavailable, v.Ref(), "was closed while it was opened")
+	}
 	t.models[name].traffic = o
-	o.users--
-	t.models[name].evict()
+	t.leaveLocked(o)
+	t.evict(t.models[name])
 	return nil
+}
+
+// turn waits until no one else points the traffic of name elsewhere; done lets
+// the next one.
+func (t *Table) turn(name string) (done func()) {
+	t.mu.Lock()
+	f, ok := t.follows[name]
+	if !ok {
+		f = &follow{}
+		t.follows[name] = f
+	}
+	f.users++
+	t.mu.Unlock()
+	f.turn.Lock()
+	return func() {
+		f.turn.Unlock()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if f.users--; f.users == 0 {
+			delete(t.follows, name)
+		}
+	}
 }
 
 // Refresh is Follow for a model whose traffic goes somewhere already. A version
@@ -153,25 +191,24 @@ func (t *Table) Forget(name string, number int) {
 	}
 	delete(m.recorders, number)
 	if o, ok := m.opened[number]; ok {
-		m.drop(number, o)
-		if m.traffic == o {
-			m.traffic = nil
-		}
+		t.drop(m, number, o)
 	}
 }
 
 // Close closes all versions, each when its last request has been answered,
-// and refuses new requests. It waits for versions that are being opened.
+// and refuses new requests. It waits for versions that are being opened and
+// closed, not for requests.
 func (t *Table) Close() {
-	defer t.loads.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
 	for _, m := range t.models {
-		m.traffic = nil
 		for n, o := range m.opened {
-			m.drop(n, o)
+			t.drop(m, n, o)
 		}
+	}
+	for t.busy > 0 {
+		t.settled.Wait()
 	}
 }
 
@@ -222,7 +259,8 @@ func (t *Table) use(ctx context.Context, v registry.Version) (*opened, error) {
 		o = &opened{ready: make(chan struct{})}
 		m.opened[v.Number] = o
 		// Whoever asked first may go away; others wait for the same version.
-		t.loads.Go(func() { t.load(context.WithoutCancel(ctx), m, v, o) })
+		t.busy++
+		go t.load(context.WithoutCancel(ctx), m, v, o)
 	}
 	o.users++
 	m.touch(v.Number)
@@ -244,8 +282,14 @@ func (t *Table) use(ctx context.Context, v registry.Version) (*opened, error) {
 func (t *Table) leave(o *opened) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o.users--
-	o.closeIfUnused()
+	t.leaveLocked(o)
+}
+
+func (t *Table) leaveLocked(o *opened) {
+	if o.users--; o.users == 0 {
+		o.left = time.Now()
+		t.closeIfUnused(o)
+	}
 }
 
 func (t *Table) load(ctx context.Context, m *model, v registry.Version, o *opened) {
@@ -259,14 +303,21 @@ func (t *Table) load(ctx context.Context, m *model, v registry.Version, o *opene
 		}
 		servable.recorder = m.recorders[v.Number]
 	}
-	if err != nil { // the next request tries again
-		if m.opened[v.Number] == o {
-			m.drop(v.Number, o)
-		}
+	o.left = time.Now()
+	if err != nil && m.opened[v.Number] == o { // the next request tries again
+		t.drop(m, v.Number, o)
 	}
 	close(o.ready)
-	m.evict()
-	o.closeIfUnused()
+	t.evict(m)
+	t.closeIfUnused(o)
+	t.done()
+}
+
+// done notes that a version has been opened or closed.
+func (t *Table) done() {
+	if t.busy--; t.busy == 0 {
+		t.settled.Broadcast()
+	}
 }
 
 // touch notes that a version was asked for.
@@ -277,34 +328,49 @@ func (m *model) touch(number int) {
 	m.recent = append(m.recent, number)
 }
 
-// evict drops the versions that are not kept warm.
-func (m *model) evict() {
+// evict drops the versions of a model that are not kept warm.
+func (t *Table) evict(m *model) {
 	kept := 0
-	for i := len(m.recent) - 1; i >= 0; i-- {
-		n := m.recent[i]
+	for _, n := range slices.Backward(slices.Clone(m.recent)) {
 		o, ok := m.opened[n]
 		if !ok || o == m.traffic {
 			continue
 		}
 		if kept++; kept > warm && o.servable != nil {
-			m.drop(n, o)
+			t.drop(m, n, o)
 		}
 	}
 }
 
 // drop takes a version off the table; it closes when its last user leaves.
-func (m *model) drop(number int, o *opened) {
+func (t *Table) drop(m *model, number int, o *opened) {
 	delete(m.opened, number)
 	if i := slices.Index(m.recent, number); i >= 0 {
 		m.recent = slices.Delete(m.recent, i, i+1)
 	}
+	if m.traffic == o {
+		m.traffic = nil
+	}
 	o.evicted = true
-	o.closeIfUnused()
+	t.closeIfUnused(o)
 }
 
-func (o *opened) closeIfUnused() {
-	if o.evicted && o.users == 0 && o.servable != nil {
-		o.servable.close()
-		o.servable = nil
+// closeIfUnused closes a dropped version that nobody uses, beside the requests
+// of others: freeing a large model takes a while.
+func (t *Table) closeIfUnused(o *opened) {
+	if !o.evicted || o.users > 0 || o.servable == nil {
+		return
 	}
+	s := o.servable
+	o.servable = nil
+	t.busy++
+	go func() {
+		s.close()
+		if t.Freed != nil {
+			t.Freed()
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.done()
+	}()
 }

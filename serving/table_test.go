@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"galley"
 	"galley/onnx/session"
@@ -21,10 +24,12 @@ type models struct {
 	m  registry.Model
 }
 
-func (s *models) Model(context.Context, string) (registry.Model, error) {
+func (s *models) Model(_ context.Context, name string) (registry.Model, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.m, nil
+	m := s.m
+	m.Name = name
+	return m, nil
 }
 
 func (s *models) Version(_ context.Context, name string, number int) (registry.Version, error) {
@@ -77,6 +82,15 @@ func (o *opens) do(_ context.Context, v registry.Version) (*Servable, error) {
 	}, nil
 }
 
+// settle waits until nothing is being opened or closed.
+func (t *Table) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.busy > 0 {
+		t.settled.Wait()
+	}
+}
+
 func TestSwitchesWithoutAFailedRequest(t *testing.T) {
 	store, o := newModels(8), &opens{}
 	store.promote(1)
@@ -121,6 +135,7 @@ func TestSwitchesWithoutAFailedRequest(t *testing.T) {
 	}
 	close(stop)
 	users.Wait()
+	table.settle()
 	if open := o.open.Load(); open > warm+1 {
 		t.Errorf("%d versions are open, want %d at most", open, warm+1)
 	}
@@ -157,6 +172,7 @@ func TestLeaseOutlivesClose(t *testing.T) {
 	}
 	l.Release()
 	l.Release() // a second release does nothing
+	table.settle()
 	if open := o.open.Load(); open != 0 {
 		t.Errorf("%d versions are open", open)
 	}
@@ -219,4 +235,149 @@ func TestRefresh(t *testing.T) {
 		t.Error(err)
 	}
 	asks(2)
+}
+
+// With 16 callers sending, 100 promotions and as many rollbacks: no request
+// fails, and each is answered by a version that was live while it was asked.
+func TestRepliesComeFromALiveVersion(t *testing.T) {
+	store, o := newModels(100), &opens{}
+	store.promote(1)
+	table := NewTable(store, o.do)
+	defer table.Close()
+	if err := table.Follow(t.Context(), "news"); err != nil {
+		t.Fatal(err)
+	}
+	// live[i] is the version after i switches. A request that begins when
+	// ended switches are over may see any from live[ended] on, up to those
+	// begun when it is answered.
+	live := []int{1}
+	for i := range 100 {
+		live = append(live, i%99+2, i%99+1)
+	}
+	var begun, ended atomic.Int64
+	stop := make(chan struct{})
+	var callers sync.WaitGroup
+	var requests atomic.Int64
+	for range 16 {
+		callers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				from := ended.Load()
+				l, err := table.Acquire(t.Context(), "news", "")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				to := begun.Load()
+				if _, err := l.Infer(t.Context(), nil); err != nil {
+					t.Error(err)
+				}
+				if !slices.Contains(live[from:to+1], l.Version.Number) {
+					t.Errorf("%d answers, want one of %v", l.Version.Number, live[from:to+1])
+				}
+				l.Release()
+				requests.Add(1)
+			}
+		})
+	}
+	for i, number := range live[1:] {
+		for enough := int64(5 * i); requests.Load() < enough; {
+			runtime.Gosched()
+		}
+		begun.Add(1)
+		store.promote(number)
+		if err := table.Follow(t.Context(), "news"); err != nil {
+			t.Fatal(err)
+		}
+		ended.Add(1)
+	}
+	close(stop)
+	callers.Wait()
+}
+
+// A model that takes long to open holds up no other.
+func TestModelsFollowApart(t *testing.T) {
+	store, o := newModels(1), &opens{}
+	slow := make(chan struct{})
+	table := NewTable(store, func(ctx context.Context, v registry.Version) (*Servable, error) {
+		if v.Name == "slow" {
+			<-slow
+		}
+		return o.do(ctx, v)
+	})
+	defer table.Close()
+	followed := make(chan error, 2)
+	for range 2 {
+		go func() { followed <- table.Follow(t.Context(), "slow") }()
+	}
+	for range 10 {
+		l, err := table.Acquire(t.Context(), "news", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Release()
+		if err := table.Follow(t.Context(), "news"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(slow)
+	for range 2 {
+		if err := <-followed; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(table.follows); n != 0 {
+		t.Errorf("%d turns are left", n)
+	}
+}
+
+func TestIdleVersionsAreUnloaded(t *testing.T) {
+	store, o := newModels(2), &opens{}
+	table := NewTable(store, o.do)
+	defer table.Close()
+	var freed atomic.Int64
+	table.Freed = func() { freed.Add(1) }
+	used, err := table.Acquire(t.Context(), "news", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		l, err := table.Acquire(t.Context(), "news", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Release()
+		table.unload(time.Now().Add(-time.Hour)) // none is idle that long
+		table.settle()
+		if n := o.open.Load(); n != 2 {
+			t.Fatalf("%d versions are open, want 2", n)
+		}
+		table.unload(time.Now().Add(time.Hour))
+		table.settle()
+		if n := o.open.Load(); n != 1 {
+			t.Fatalf("%d versions are open, want the one in use", n)
+		}
+	}
+	used.Release()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); table.UnloadIdle(ctx, 10*time.Millisecond) }()
+	for begun := time.Now(); o.open.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("it stays open")
+		}
+	}
+	cancel()
+	<-done
+	table.settle()
+	if freed.Load() != 4 {
+		t.Errorf("memory was given back %d times, want 4", freed.Load())
+	}
+	if s := table.Statistics("", 0); len(s) != 2 || s[0].Version != 1 || s[1].Version != 2 {
+		t.Errorf("the statistics of closed versions are gone: %+v", s)
+	}
 }
