@@ -16,6 +16,7 @@ var layers = map[string]layer{
 	"galley/onnx/session":        1,
 	"galley/feature/text":        1,
 	"galley/dataset":             1,
+	"galley/scheduler":           1,
 	"galley/task":                1,
 	"galley/internal/audit":      1,
 	"galley/internal/auth":       1,
