@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"os"
 	"slices"
@@ -22,6 +23,7 @@ type model struct {
 	predictor *task.TextPredictor
 	session   session.Session
 	config    *task.Config
+	dir       string // its own folder, removed when it is closed; or empty
 }
 
 // openModel opens the classifier in a folder.
@@ -47,7 +49,13 @@ func (c *Control) openModel(ctx context.Context, dir string) (*model, error) {
 
 func (m *model) labels() []string { return m.config.Labels }
 
-func (m *model) close() { _ = m.session.Close() } // nothing is lost with it
+// close gives back what the model holds; nothing is lost with it.
+func (m *model) close() {
+	_ = m.session.Close()
+	if m.dir != "" {
+		_ = os.RemoveAll(m.dir)
+	}
+}
 
 // Predict implements evals.Predictor.
 func (m *model) Predict(ctx context.Context, texts []string) ([]evals.Prediction, error) {
@@ -102,15 +110,7 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 		return nil, v, galley.Errorf(galley.FailedPrecondition, v.Ref(), "cannot be evaluated: its task is %q", v.Task).
 			WithRemedy("choose a version of task %s", task.TextClassification)
 	}
-	dir, err := os.MkdirTemp(c.temp(), "model-*")
-	if err != nil {
-		return nil, v, fileError(c.temp(), err)
-	}
-	defer os.RemoveAll(dir)
-	if err := c.materialise(dir, v.Artifacts); err != nil {
-		return nil, v, err
-	}
-	m, err := c.openModel(ctx, dir)
+	m, err := c.openVersion(ctx, v)
 	if err != nil {
 		return nil, v, err
 	}
@@ -120,25 +120,82 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 		return nil, v, err
 	}
 	defer rows.close()
-	var o evals.Options
+	o := evals.Options{SizeBytes: sizeOf(v), Place: rows.place}
 	if e.Baseline {
 		contender, err := c.baseline(ctx, trained, m.labels())
 		if err != nil {
 			return nil, v, err
 		}
-		o.Baselines = []evals.Contender{contender}
+		o.Baselines = append(o.Baselines, contender)
 	}
+	prod, err := c.beside(ctx, v, m.labels(), &o)
+	if err != nil {
+		return nil, v, err
+	}
+	defer prod.close()
 	report, err := evals.Run(ctx, m, rows.each, m.labels(), o)
 	if err != nil {
 		return nil, v, err
 	}
 	report.Ref, report.Model, report.Dataset = v.Ref(), v.Digest, about
+	for _, check := range prod.judge(report) {
+		report.Gate.Add(check)
+	}
 	return report, v, nil
+}
+
+// A production is the version in production beside one that is evaluated.
+type production struct {
+	*rival
+	model *model // nil if the two cannot be compared
+}
+
+// beside opens the version in production, if there is another one, and adds
+// it to what the evaluation compares with.
+func (c *Control) beside(ctx context.Context, v registry.Version, labels []string, o *evals.Options) (production, error) {
+	all, err := c.store.Model(ctx, v.Name)
+	if err != nil {
+		return production{}, err
+	}
+	r, err := c.rivalOf(ctx, v, all)
+	if err != nil || r == nil || r.apart != nil {
+		return production{rival: r}, err
+	}
+	m, err := c.openVersion(ctx, r.version)
+	if err != nil {
+		return production{}, err
+	}
+	contender, err := m.contender(r.version, labels)
+	if err != nil {
+		m.close()
+		return production{}, err
+	}
+	o.Baselines = append(o.Baselines, contender)
+	return production{r, m}, nil
+}
+
+func (p production) close() {
+	if p.model != nil {
+		p.model.close()
+	}
+}
+
+// judge asks the gate of alias prod.
+func (p production) judge(report *evals.Report) []evals.Check {
+	if p.rival == nil {
+		return evals.DefaultGate().Judge(report, nil).Checks
+	}
+	if p.apart != nil {
+		return []evals.Check{*p.apart}
+	}
+	prod, _ := report.Beside(p.version.Digest)
+	return evals.DefaultGate().Judge(report, &prod).Checks
 }
 
 // source is the rows of an evaluation.
 type source struct {
 	each  iter.Seq2[dataset.Row, error]
+	place func() string // of the row read last; nil if rows have only numbers
 	close func()
 }
 
@@ -151,8 +208,7 @@ func (c *Control) evaluationRows(ctx context.Context, e Evaluation, v registry.V
 			return s, about, "", galley.Errorf(galley.InvalidArgument, "data", "neither a dataset nor a file is given").
 				WithRemedy("write --data NAME or --data FILE")
 		}
-		s.each = dataset.Read(ctx, in, dataset.ReadOptions{Format: e.Format, Columns: e.Columns, NeedLabel: true}, new(dataset.Rejections))
-		s.close = func() {}
+		s = fileSource(ctx, in, dataset.ReadOptions{Format: e.Format, Columns: e.Columns, NeedLabel: true})
 		return s, evals.Data{Name: in.Name, Digest: files.digest("data")}, v.Lineage.Dataset, nil
 	}
 	d, err := c.dataset(ctx, e.Dataset)
@@ -176,6 +232,23 @@ func (c *Control) evaluationRows(ctx context.Context, e Evaluation, v registry.V
 	}
 	s.each, s.close = evals.Sequence(rows), func() { _ = rows.Close() }
 	return s, evals.Data{Name: d.Name, Version: d.Version, Digest: d.Digest, Split: string(split)}, d.Ref(), nil
+}
+
+// fileSource reads the rows of a file, and knows where each one stands.
+func fileSource(ctx context.Context, in dataset.Input, o dataset.ReadOptions) source {
+	line := int64(0)
+	return source{
+		each: func(yield func(dataset.Row, error) bool) {
+			for row, err := range dataset.ReadNumbered(ctx, in, o, new(dataset.Rejections)) {
+				line = row.Line
+				if !yield(row.Row, err) {
+					return
+				}
+			}
+		},
+		place: func() string { return fmt.Sprintf("%s:%d", in.Name, line) },
+		close: func() {},
+	}
 }
 
 // baseline trains the baseline on a dataset's train and tunes it on its valid

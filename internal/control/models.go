@@ -98,22 +98,6 @@ func (c *Control) parent(ctx context.Context, l registry.Lineage) (registry.Vers
 	return c.store.Find(ctx, l.ParentDigest)
 }
 
-// Promote points an alias at a version. expect is the alias' generation that
-// the request is based on, nil for any.
-func (c *Control) Promote(ctx context.Context, by galley.Actor, ref galley.Ref, alias string, expect *int64, reason string) (registry.Change, error) {
-	v, err := c.resolveVersion(ctx, ref)
-	if err != nil {
-		return registry.Change{}, err
-	}
-	r := registry.Request{Model: v.Name, Alias: alias, Target: v.Number, Expect: registry.AnyGeneration, By: by, At: c.now(), Reason: reason}
-	if expect != nil {
-		if r.Expect = *expect; r.Expect < 0 {
-			return registry.Change{}, galley.Errorf(galley.InvalidArgument, "expect", "%d is not a generation", *expect)
-		}
-	}
-	return c.moved(ctx, r, c.store.Promote)
-}
-
 // Rollback returns an alias, prod if none is named, to the version before.
 func (c *Control) Rollback(ctx context.Context, by galley.Actor, name, alias string) (registry.Change, error) {
 	if alias == "" {
@@ -137,8 +121,8 @@ func (c *Control) moved(ctx context.Context, r registry.Request, move func(conte
 	return change, nil
 }
 
-// Delete deletes a version that nothing needs, and returns it. Its blobs stay:
-// other versions may share them.
+// Delete deletes a version that nothing needs, and returns it. Its blobs go,
+// too, unless something else names them.
 func (c *Control) Delete(ctx context.Context, by galley.Actor, ref galley.Ref) (registry.Version, error) {
 	if ref.Version == 0 && ref.Digest == "" {
 		return registry.Version{}, galley.Errorf(galley.InvalidArgument, ref.String(), "does not name one version for good").
@@ -154,6 +138,7 @@ func (c *Control) Delete(ctx context.Context, by galley.Actor, ref galley.Ref) (
 	if c.forget != nil {
 		c.forget(v.Name, v.Number)
 	}
+	c.sweepSoon()
 	return v, nil
 }
 

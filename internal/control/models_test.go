@@ -61,14 +61,17 @@ func TestClassifier(t *testing.T) {
 	one, two := galley.Ref{Name: "topic", Version: 1}, galley.Ref{Name: "topic", Version: 2}
 	promote := func(ref galley.Ref, expect int64, want galley.Code) {
 		t.Helper()
-		if _, err := w.Promote(t.Context(), "ann", ref, "prod", &expect, "because"); galley.CodeOf(err) != want {
+		if _, err := w.Promote(t.Context(), "ann", Promotion{Ref: ref, Alias: "prod", Expect: &expect, Reason: "because"}); galley.CodeOf(err) != want {
 			t.Errorf("%v", err)
 		}
 	}
 	promote(one, 0, "")
 	promote(two, 0, galley.Aborted)
-	promote(two, 1, "")
+	promote(two, 1, galley.FailedPrecondition) // six rows show nothing
 	promote(two, -1, galley.InvalidArgument)
+	if c, err := w.Promote(t.Context(), "ann", Promotion{Ref: two, Alias: "prod", Force: true, Reason: "to see it"}); err != nil || c.Move != registry.Forced {
+		t.Errorf("%+v %v", c, err)
+	}
 	if c, err := w.Rollback(t.Context(), "ann", "topic", ""); err != nil || c.From != 2 || c.To != 1 || c.Generation != 3 {
 		t.Errorf("%+v %v", c, err)
 	}
@@ -169,7 +172,7 @@ func (w *world) testExport(t *testing.T, ref galley.Ref) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"card.md", "galley.json", "labels.json", "model.onnx", "reports/1.json", "reports/2.json", "tokenizer.json", "version.json"}
+	want := []string{"card.md", "galley.json", "labels.json", "model.onnx", "reports/1.json", "reports/2.json", "reports/3.json", "tokenizer.json", "version.json"}
 	if got := slices.Sorted(maps.Keys(files)); !slices.Equal(got, want) {
 		t.Errorf("exported %q", got)
 	}

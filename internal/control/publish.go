@@ -113,7 +113,7 @@ func (c *Control) measure(ctx context.Context, j trainer.Job, v registry.Version
 		if err != nil {
 			return nil, err
 		}
-		report, err := evals.Run(ctx, model, evals.Sequence(rows), model.labels(), evals.Options{})
+		report, err := evals.Run(ctx, model, evals.Sequence(rows), model.labels(), evals.Options{SizeBytes: sizeOf(v)})
 		if err = joinClose(err, rows); err != nil {
 			return nil, err
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlpb "galley/api/control/v1"
@@ -153,7 +155,38 @@ func (s *Control) Promote(ctx context.Context, r *controlpb.PromoteRequest) (*co
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	return changeAnswer(s.control.Promote(ctx, actorOf(ctx), ref, r.GetAlias(), r.Expect, r.GetReason()))
+	promoted, err := s.control.Promote(ctx, actorOf(ctx), control.Promotion{
+		Ref: ref, Alias: r.GetAlias(), Expect: r.Expect, Force: r.GetForce(), Reason: r.GetReason(),
+		Dataset: r.GetDataset(), Split: dataset.Split(r.GetSplit()),
+	})
+	if err != nil {
+		return nil, refusalOf(err)
+	}
+	out := changeOf(promoted.Change)
+	out.Gate, err = structOf(promoted.Gate)
+	return out, statusOf(err)
+}
+
+// refusalOf turns the error of a promotion into a status; that of a gate
+// lists the failed checks as violations of google.rpc.PreconditionFailure.
+func refusalOf(err error) error {
+	plain := statusOf(err)
+	var refusal *control.Refusal
+	if !errors.As(err, &refusal) {
+		return plain
+	}
+	failure := &errdetails.PreconditionFailure{}
+	for _, check := range refusal.Gate.Checks {
+		if !check.Passed && len(failure.Violations) < maxViolations {
+			failure.Violations = append(failure.Violations, &errdetails.PreconditionFailure_Violation{
+				Type: "gate", Subject: text(check.Name), Description: text(check.Detail),
+			})
+		}
+	}
+	if detailed, err := status.Convert(plain).WithDetails(failure); err == nil {
+		return detailed.Err()
+	}
+	return plain
 }
 
 // Rollback returns an alias to the version before.
@@ -165,11 +198,29 @@ func changeAnswer(c registry.Change, err error) (*controlpb.AliasChange, error) 
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	return changeOf(c), nil
+}
+
+func changeOf(c registry.Change) *controlpb.AliasChange {
 	out := &controlpb.AliasChange{
 		Name: c.Model, Alias: c.Alias, To: galley.Ref{Name: c.Model, Version: c.To}.String(), Generation: c.Generation,
+		Move: string(c.Move), By: string(c.By), Time: timestamppb.New(c.At), Reason: c.Reason, Report: string(c.Report),
 	}
 	if c.From > 0 {
 		out.From = galley.Ref{Name: c.Model, Version: c.From}.String()
+	}
+	return out
+}
+
+// AliasHistory lists the moves of a model's aliases.
+func (s *Control) AliasHistory(ctx context.Context, r *controlpb.AliasHistoryRequest) (*controlpb.AliasHistoryResponse, error) {
+	changes, err := s.control.History(ctx, r.GetName(), r.GetAlias(), int(r.GetLimit()))
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	out := &controlpb.AliasHistoryResponse{}
+	for _, c := range changes {
+		out.Changes = append(out.Changes, changeOf(c))
 	}
 	return out, nil
 }

@@ -1,0 +1,229 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"galley"
+	"galley/dataset"
+	"galley/evals"
+	"galley/registry"
+)
+
+// A Promotion asks for an alias to point at a version.
+type Promotion struct {
+	Ref    galley.Ref
+	Alias  string
+	Expect *int64 // the alias' generation that the request is based on; nil for any
+	Force  bool   // do not ask the gate; Reason says why
+	Reason string
+	// Dataset and Split are the rows on which the gate compares; empty for
+	// the test split of what the version was trained on.
+	Dataset string
+	Split   dataset.Split
+}
+
+// A Promoted is what became of a promotion, and what the gate said.
+type Promoted struct {
+	registry.Change
+	Gate evals.Verdict
+}
+
+// A Refusal is the error of a promotion that the gate refuses.
+type Refusal struct {
+	Err  *galley.Error
+	Gate evals.Verdict
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap returns the error as programs know it.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// maxMoves is how often a promotion is judged anew because someone else moved
+// the alias meanwhile.
+const maxMoves = 3
+
+// Promote points an alias at a version. Alias prod has a gate: the version is
+// compared with the one that it would follow, and what the gate judged by is
+// recorded. The alias moves only if it is still where it was then.
+func (c *Control) Promote(ctx context.Context, by galley.Actor, p Promotion) (Promoted, error) {
+	v, err := c.resolveVersion(ctx, p.Ref)
+	if err != nil {
+		return Promoted{}, err
+	}
+	r := registry.Request{
+		Model: v.Name, Alias: p.Alias, Target: v.Number, Expect: registry.AnyGeneration,
+		By: by, At: c.now(), Reason: p.Reason, Force: p.Force,
+	}
+	if p.Expect != nil {
+		if r.Expect = *p.Expect; r.Expect < 0 {
+			return Promoted{}, galley.Errorf(galley.InvalidArgument, "expect", "%d is not a generation", *p.Expect)
+		}
+	}
+	if err := r.Check(); err != nil {
+		return Promoted{}, err
+	}
+	if p.Alias != registry.Prod || p.Force {
+		change, err := c.moved(ctx, r, c.store.Promote)
+		return Promoted{Change: change, Gate: ungated(p)}, err
+	}
+	for try := 1; ; try++ {
+		promoted, err := c.promoteGated(ctx, v, r, p)
+		if galley.CodeOf(err) == galley.Aborted && p.Expect == nil && try < maxMoves {
+			continue
+		}
+		return promoted, err
+	}
+}
+
+// ungated is the verdict where no gate was asked.
+func ungated(p Promotion) evals.Verdict {
+	check := evals.Check{Name: "gate", Passed: true, Detail: fmt.Sprintf("alias %s has no gate", p.Alias)}
+	if p.Force {
+		check.Detail = "not asked: " + p.Reason
+	}
+	return evals.Verdict{Passed: true, Checks: []evals.Check{check}}
+}
+
+// promoteGated judges the version beside the one that prod points at now, and
+// moves prod if it still does.
+func (c *Control) promoteGated(ctx context.Context, v registry.Version, r registry.Request, p Promotion) (Promoted, error) {
+	m, err := c.store.Model(ctx, v.Name)
+	if err != nil {
+		return Promoted{}, err
+	}
+	prod, _ := m.Alias(registry.Prod)
+	if r.Expect == registry.AnyGeneration {
+		r.Expect = prod.Generation
+	}
+	verdict := evals.Verdict{Passed: true, Checks: []evals.Check{}}
+	if r.Expect == prod.Generation && prod.Target != v.Number { // else the move says what is wrong, or is none
+		if verdict, r.Report, err = c.gate(ctx, r.By, v, m, p); err != nil {
+			return Promoted{}, err
+		}
+		if !verdict.Passed {
+			return Promoted{}, refuse(v, m, verdict)
+		}
+	}
+	change, err := c.moved(ctx, r, c.store.Promote)
+	return Promoted{Change: change, Gate: verdict}, err
+}
+
+// refuse says which checks failed, a line each.
+func refuse(v registry.Version, m registry.Model, verdict evals.Verdict) *Refusal {
+	prod, _ := m.Alias(registry.Prod)
+	var lines strings.Builder
+	for _, check := range verdict.Checks {
+		if !check.Passed {
+			fmt.Fprintf(&lines, "\n%s: %s", check.Name, check.Detail)
+		}
+	}
+	e := galley.Errorf(galley.FailedPrecondition, m.Name+":"+registry.Prod, "the gate refuses %s in the place of %s%s",
+		v.Ref(), galley.Ref{Name: m.Name, Version: prod.Target}, lines.String()).
+		WithRemedy("train a better version, measure again with galley eval %s --data NAME, or promote it all the same with --force --reason TEXT, which is recorded", v.Ref())
+	return &Refusal{e, verdict}
+}
+
+// gate judges a version beside the one in production.
+func (c *Control) gate(ctx context.Context, by galley.Actor, v registry.Version, m registry.Model, p Promotion) (evals.Verdict, galley.Digest, error) {
+	one := func(passed bool, name, format string, args ...any) (evals.Verdict, galley.Digest, error) {
+		check := evals.Check{Name: name, Passed: passed, Detail: fmt.Sprintf(format, args...)}
+		return evals.Verdict{Passed: passed, Checks: []evals.Check{check}}, "", nil
+	}
+	r, err := c.rivalOf(ctx, v, m)
+	if err != nil {
+		return evals.Verdict{}, "", err
+	}
+	switch {
+	case r == nil:
+		return one(true, "production", "nothing is in production yet: there is nothing to compare with")
+	case r.apart != nil:
+		return one(r.apart.Passed, r.apart.Name, "%s", r.apart.Detail)
+	}
+	e, err := c.gateRows(ctx, v, r.version, p)
+	if err != nil {
+		return evals.Verdict{}, "", err
+	}
+	if e.Dataset == "" {
+		return one(false, "rows", "neither %s nor %s says what data they were trained on that is still here; name a dataset to compare on with --data NAME", v.Ref(), r.version.Ref())
+	}
+	report, digest, err := c.recorded(ctx, v, r.version, e)
+	if err != nil {
+		return evals.Verdict{}, "", err
+	}
+	if report == nil {
+		e.Ref = galley.Ref{Name: v.Name, Version: v.Number}
+		made, ref, err := c.Evaluate(ctx, by, e, nil)
+		if err != nil {
+			return evals.Verdict{}, "", err
+		}
+		report, digest = made, ref.Digest
+	}
+	prod, ok := report.Beside(r.version.Digest)
+	if !ok { // prod moved while it was measured
+		return evals.Verdict{}, "", galley.Errorf(galley.Aborted, m.Name+":"+registry.Prod, "was moved while %s was compared with it", v.Ref())
+	}
+	return evals.DefaultGate().Judge(report, &prod), digest, nil
+}
+
+// gateRows decides on which rows two versions are compared: those asked for,
+// or the test split of what the one, else the other, was trained on; the
+// validation split where there is no test.
+func (c *Control) gateRows(ctx context.Context, v, prod registry.Version, p Promotion) (Evaluation, error) {
+	candidates := []string{v.Lineage.Dataset, prod.Lineage.Dataset}
+	if p.Dataset != "" {
+		candidates = []string{p.Dataset}
+	}
+	for _, name := range candidates {
+		if name == "" {
+			continue
+		}
+		d, err := c.dataset(ctx, name)
+		if galley.CodeOf(err) == galley.NotFound && p.Dataset == "" {
+			continue // an imported version may name data of another home
+		}
+		if err != nil {
+			return Evaluation{}, err
+		}
+		splits := []dataset.Split{dataset.Test, dataset.Valid}
+		if p.Split != "" {
+			splits = []dataset.Split{p.Split}
+		}
+		for _, split := range splits {
+			if d.Manifest.Splits[split].Rows > 0 && len(d.Manifest.Labels) > 0 {
+				return Evaluation{Dataset: d.Ref(), Split: split}, nil
+			}
+		}
+		if p.Dataset != "" {
+			return Evaluation{}, galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no labelled rows in the split to compare on").
+				WithRemedy("name a split with rows: --split valid")
+		}
+	}
+	return Evaluation{}, nil
+}
+
+// recorded finds the newest report of a version beside another on the same
+// rows, nil if there is none.
+func (c *Control) recorded(ctx context.Context, v, prod registry.Version, e Evaluation) (*evals.Report, galley.Digest, error) {
+	d, err := c.dataset(ctx, e.Dataset)
+	if err != nil {
+		return nil, "", err
+	}
+	for i := len(v.Reports) - 1; i >= 0; i-- {
+		ref := v.Reports[i]
+		if ref.Against != prod.Digest || ref.Split != string(e.Split) || ref.Dataset != d.Ref() {
+			continue
+		}
+		report, err := c.store.Report(ctx, ref.Digest)
+		if err != nil {
+			return nil, "", err
+		}
+		if _, ok := report.Beside(prod.Digest); ok && report.Dataset.Digest == d.Digest {
+			return report, ref.Digest, nil
+		}
+	}
+	return nil, "", nil
+}

@@ -1,0 +1,116 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+
+	"galley"
+	"galley/evals"
+	"galley/registry"
+	"galley/task"
+)
+
+// A rival is the version in production that another would follow.
+type rival struct {
+	version registry.Version
+	apart   *evals.Check // why the two cannot be compared; nil if they can
+}
+
+// rivalOf returns the version that alias prod points at, nil if it points at
+// none or at v itself.
+func (c *Control) rivalOf(ctx context.Context, v registry.Version, m registry.Model) (*rival, error) {
+	prod, ok := m.Alias(registry.Prod)
+	if !ok || prod.Target == 0 || prod.Target == v.Number {
+		return nil, nil
+	}
+	r := &rival{}
+	var err error
+	if r.version, err = c.store.Version(ctx, m.Name, prod.Target); err != nil {
+		return nil, err
+	}
+	switch {
+	case v.Task != r.version.Task:
+		r.apart = &evals.Check{Name: "task", Detail: "the task is " + named(v.Task) + ", that of " + r.version.Ref() + " is " + named(r.version.Task) + ": who asks it would get other answers"}
+	case v.Task != string(task.TextClassification):
+		r.apart = &evals.Check{Name: "measured", Passed: true, Detail: "nothing was compared: the task is " + named(v.Task) + ", which has no metrics"}
+	case !slices.Equal(slices.Sorted(slices.Values(v.Labels)), slices.Sorted(slices.Values(r.version.Labels))):
+		r.apart = &evals.Check{Name: "labels", Detail: "the labels are not those of " + r.version.Ref() + ", so that no rows can be put to both"}
+	}
+	return r, nil
+}
+
+// named is a task as a sentence has it.
+func named(kind string) string {
+	if kind == "" {
+		return "none"
+	}
+	return kind
+}
+
+// openVersion opens a registered classifier for an evaluation.
+func (c *Control) openVersion(ctx context.Context, v registry.Version) (m *model, err error) {
+	dir, err := os.MkdirTemp(c.temp(), "model-*")
+	if err != nil {
+		return nil, fileError(c.temp(), err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	if err := c.materialise(dir, v.Artifacts); err != nil {
+		return nil, err
+	}
+	if m, err = c.openModel(ctx, dir); err != nil {
+		return nil, err
+	}
+	m.dir = dir
+	return m, nil
+}
+
+// contender puts a version beside another whose labels have the given order.
+func (m *model) contender(v registry.Version, labels []string) (evals.Contender, error) {
+	out := evals.Contender{Name: v.Ref(), Predictor: m, Version: &evals.Contestant{Model: v.Digest, SizeBytes: sizeOf(v)}}
+	own := m.labels()
+	if slices.Equal(own, labels) {
+		return out, nil
+	}
+	columns := make([]int, len(labels))
+	for i, label := range labels {
+		if columns[i] = slices.Index(own, label); columns[i] < 0 || len(own) != len(labels) {
+			return out, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has other labels")
+		}
+	}
+	out.Predictor = reordered{m, columns}
+	return out, nil
+}
+
+// A reordered predictor gives scores in the order of another's labels.
+type reordered struct {
+	evals.Predictor
+	columns []int // where each label's score is
+}
+
+// Predict implements evals.Predictor.
+func (r reordered) Predict(ctx context.Context, texts []string) ([]evals.Prediction, error) {
+	out, err := r.Predictor.Predict(ctx, texts)
+	for i, p := range out {
+		scores := make([]float32, len(r.columns))
+		for j, from := range r.columns {
+			scores[j] = p.Scores[from]
+		}
+		out[i].Scores = scores
+	}
+	return out, err
+}
+
+// sizeOf is how large a version's files are.
+func sizeOf(v registry.Version) int64 {
+	var sum int64
+	for _, a := range v.Artifacts {
+		sum += a.Size
+	}
+	return sum
+}
