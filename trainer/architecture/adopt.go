@@ -3,6 +3,7 @@ package architecture
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"galley"
 	"galley/onnx"
@@ -52,6 +53,10 @@ type AdoptOptions struct {
 	Seed     uint64
 }
 
+// featuresKey is the metadata entry in which an adopted graph keeps the name
+// of the value that its head is on: adopted again, it loses that head.
+const featuresKey = "galley.features"
+
 // Adopt returns a copy of an outside text graph with its head replaced by a
 // fresh classifier: the features are cut out of the graph, averaged over the
 // text's tokens if they are a sequence, and mapped to logits. Weights stored
@@ -68,6 +73,9 @@ func Adopt(m *onnx.Model, opts AdoptOptions) (*onnx.Model, error) {
 	if err := widen(m); err != nil {
 		return nil, err
 	}
+	if opts.Features == "" {
+		opts.Features = m.Metadata[featuresKey]
+	}
 	features, err := findFeatures(m, opts.Features)
 	if err != nil {
 		return nil, err
@@ -75,17 +83,55 @@ func Adopt(m *onnx.Model, opts AdoptOptions) (*onnx.Model, error) {
 	width := int(features.Shape[len(features.Shape)-1].Size)
 	m.Graph.Outputs = []onnx.Value{features}
 	onnx.RemoveUnused(m.Graph)
+	if err := clearNames(m.Graph); err != nil {
+		return nil, err
+	}
+	pooled := m.Graph.Outputs[0].Name
 	m.Graph.Outputs = nil
+	if m.Metadata == nil {
+		m.Metadata = map[string]string{}
+	}
+	m.Metadata[featuresKey] = pooled
 
 	g := extend(m.Graph, in.IDs, in.Mask, opts.Seed)
-	pooled := features.Name
 	if len(features.Shape) == 3 {
-		pooled = g.maskedMean(features.Name)
+		pooled = g.maskedMean(pooled)
 	}
 	encoder := TextEncoder{Hidden: width, Dropout: opts.Dropout, NGrams: opts.NGrams}
 	logits := g.classifierHead(encoder, pooled, width, opts.Weighing, opts.Classes)
 	g.output(logits, Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(opts.Classes)}})
 	return m, nil
+}
+
+// clearNames gives the values of an outside graph other names where they have
+// one that a head or a loss is known by.
+func clearNames(g *onnx.Graph) error {
+	var taken []string
+	for _, t := range g.Initializers {
+		taken = append(taken, t.Name)
+	}
+	for _, n := range g.Nodes {
+		taken = append(taken, n.Outputs...)
+	}
+	fresh := onnx.NewBuilder(g)
+	for _, name := range taken {
+		if !reserved(name) {
+			continue
+		}
+		if err := onnx.Rename(g, name, fresh.Name("outside."+name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reserved reports whether a name is one that galley puts onto a graph.
+func reserved(name string) bool {
+	switch name {
+	case Logits, EncoderLogits, NGramLogits, "loss", "targets", "weights":
+		return true
+	}
+	return IsHead(name) || strings.HasPrefix(name, "ngrams.") || strings.HasPrefix(name, "blend.")
 }
 
 // findFeatures returns the value that a head is put on: the named one, else

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,53 @@ func TestAdoptWithNGrams(t *testing.T) {
 	}
 	if got := session.Data[float32](out[Logits]); len(got) != 3 || !HasBranches(m) {
 		t.Errorf("logits %v", got)
+	}
+}
+
+// TestAdoptAgain holds that a graph which was adopted before gets a new head in
+// the old one's place, on the same features.
+func TestAdoptAgain(t *testing.T) {
+	many := NGrams{Orders: 2, Buckets: 64, Width: 4}
+	for _, n := range [][2]NGrams{{{}, {}}, {many, many}, {many, {}}, {{}, many}} {
+		first, err := Adopt(outside(floatTable(), "input_ids", "attention_mask"), AdoptOptions{
+			Classes: 3, NGrams: n[0], Weighing: weighing(n[0], 40), Seed: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Adopt(first, AdoptOptions{Classes: 5, NGrams: n[1], Weighing: weighing(n[1], 40), Seed: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := Adopt(outside(floatTable(), "input_ids", "attention_mask"), AdoptOptions{
+			Classes: 5, NGrams: n[1], Weighing: weighing(n[1], 40), Seed: 2,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts := batch(t, [][]int32{{class, 5, 6, separator}}, 6)
+		got, want := run(t, open(t, again), texts, Logits), run(t, open(t, whole), texts, Logits)
+		if !slices.Equal(got, want) || len(got) != 5 || len(again.Graph.Nodes) != len(whole.Graph.Nodes) {
+			t.Errorf("%+v: adopted again it answers %v, at once %v", n, got, want)
+		}
+	}
+}
+
+// TestAdoptOwnNames holds that an outside graph may use the names of a head.
+func TestAdoptOwnNames(t *testing.T) {
+	m := outside(onnx.NewFloat("head.weight", make([]float32, 160), 40, 4), "input_ids", "attention_mask")
+	if err := onnx.Rename(m.Graph, m.Graph.Outputs[0].Name, Logits); err != nil {
+		t.Fatal(err)
+	}
+	adopted, err := Adopt(m, AdoptOptions{Classes: 3, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, open(t, adopted), batch(t, [][]int32{{class, 5, 6, separator}}, 6), Logits); len(got) != 3 {
+		t.Errorf("logits %v", got)
+	}
+	if adopted.Graph.Initializer("outside.head.weight") == nil {
+		t.Error("the table is gone")
 	}
 }
 

@@ -131,6 +131,26 @@ func (w *Weighing) weights() []float32 {
 	return out
 }
 
+// InheritWeighing gives the n-grams that parent weighs the weights they have
+// there, with which its table was trained; those that it has no weight for, as
+// it hardly saw them, keep that of m. It does nothing unless m has the parent's
+// table.
+func InheritWeighing(m, parent *onnx.Model) {
+	ours, theirs := m.Graph.Initializer(ngramWeights), parent.Graph.Initializer(ngramWeights)
+	table := m.Graph.Initializer(NGramTable)
+	if ours == nil || theirs == nil || table != parent.Graph.Initializer(NGramTable) {
+		return
+	}
+	values, _ := ours.Floats()
+	kept, _ := theirs.Floats()
+	for i, w := range kept {
+		if w > 0 {
+			values[i] = w
+		}
+	}
+	ours.Data = onnx.NewFloat(ngramWeights, values, ours.Dims...).Data
+}
+
 // words is 1 for ids that are words, 0 for special tokens.
 func (w *Weighing) words() []int64 {
 	out := make([]int64, len(w.counts))

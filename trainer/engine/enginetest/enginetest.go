@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"galley"
 	"galley/dataset"
 	"galley/examples/headlines"
+	"galley/onnx"
+	"galley/task"
 	"galley/trainer"
 	"galley/trainer/engine"
 )
@@ -22,6 +25,7 @@ func Run(t *testing.T, d engine.Driver) {
 	data := freeze(t)
 	t.Run("Classification", func(t *testing.T) { testClassification(t, d, data) })
 	t.Run("Pretraining", func(t *testing.T) { testPretraining(t, d, data) })
+	t.Run("GoesOn", func(t *testing.T) { testGoesOn(t, d, data) })
 	t.Run("SameBits", func(t *testing.T) { testSameBits(t, d, data) })
 	t.Run("Killed", func(t *testing.T) { testKilled(t, d, data) })
 	t.Run("Cancelled", func(t *testing.T) { testCancelled(t, d, data) })
@@ -154,6 +158,57 @@ func testPretraining(t *testing.T, d engine.Driver, data frozen) {
 	if result.Metrics["accuracy"] < 0.4 {
 		t.Errorf("accuracy %v after fine-tuning", result.Metrics["accuracy"])
 	}
+}
+
+// testGoesOn takes one tiny step from a classifier of the same labels, one that
+// galley built and one that was put onto an outside graph: it answers as its
+// parent does.
+func testGoesOn(t *testing.T, d engine.Driver, data frozen) {
+	first, _ := train(t, d, data.request(t, nil))
+	adopt := data.request(t, func(s *trainer.Spec) { s.From = "outside.onnx" })
+	adopt.Parent = outside(t, first)
+	adopted, _ := train(t, d, adopt)
+	for name, parent := range map[string]engine.Result{"own": first, "adopted": adopted} {
+		r := data.request(t, func(s *trainer.Spec) {
+			s.From, s.Recipe.Epochs, s.Recipe.MaxSteps, s.Recipe.Optimizer.LR = "parent@1", 1, 1, 1e-9
+		})
+		r.Parent = parent.Bundle
+		result, _ := train(t, d, r)
+		if got, want := result.Metrics["accuracy"], parent.Metrics["accuracy"]; math.Abs(got-want) > 0.01 || want < 0.3 {
+			t.Errorf("%s: one tiny step from a model of accuracy %v has %v", name, want, got)
+		}
+	}
+}
+
+// outside is the folder of a graph that galley did not build: the token table
+// of a model, with its tokenizer.
+func outside(t *testing.T, from engine.Result) string {
+	t.Helper()
+	m, err := onnx.ReadFile(filepath.Join(from.Bundle, task.ModelFile), onnx.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := m.Graph.Initializer("embeddings.tokens")
+	b := onnx.NewBuilder(&onnx.Graph{Name: "outside"})
+	shape := onnx.Shape{onnx.Symbol("batch"), onnx.Symbol("length")}
+	ids := b.Input("input_ids", onnx.Int64, shape)
+	b.Input("attention_mask", onnx.Int64, shape)
+	states := b.Op("Gather", b.Weight(table), ids)
+	b.Output(states, onnx.Float, onnx.Shape{shape[0], shape[1], {Size: table.Dims[1]}})
+	dir := t.TempDir()
+	if err := onnx.WriteFile(filepath.Join(dir, task.ModelFile), &onnx.Model{
+		IRVersion: m.IRVersion, Opsets: m.Opsets, Graph: b.Graph,
+	}, onnx.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	tokenizer, err := os.ReadFile(filepath.Join(from.Bundle, task.TokenizerFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, task.TokenizerFile), tokenizer, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func testSameBits(t *testing.T, d engine.Driver, data frozen) {

@@ -111,6 +111,7 @@ func classifier(r engine.Request, p *parent, t tokenizer, rows dataset.Rows) (*g
 		if err != nil {
 			return nil, own, 0, err
 		}
+		inherit(m, p.model, slices.Equal(p.labels, r.Data.Labels))
 		outside, err := architecture.TextInputs(p.model)
 		in := task.Inputs{IDs: outside.IDs, Mask: outside.Mask, Types: outside.Types}
 		return m, in, min(spec.Model.MaxLength, p.maxLength), err
@@ -162,21 +163,24 @@ func remember(m *graph.Model, encoder architecture.TextEncoder) error {
 }
 
 // inherit takes over the parent's weights of the same name and shape; the
-// head only if it tells the same labels apart.
+// head, and how the parent weighs its n-grams, only if it tells the same
+// labels apart: the job then begins with the parent's answers. To other labels
+// other n-grams matter, and they are weighed as the job's own texts have them.
 func inherit(m, parent *graph.Model, head bool) {
-	weights := map[string]*graph.Tensor{}
-	for _, t := range parent.Graph.Initializers {
-		weights[t.Name] = t
-	}
 	for i, t := range m.Graph.Initializers {
-		from, ok := weights[t.Name]
-		if !ok || from.Type != t.Type || !slices.Equal(from.Dims, t.Dims) || t.Size() <= 1 {
+		// Only weights: constants of formulas have names by number, and the same
+		// one may be another's in the parent.
+		from := parent.Graph.Initializer(t.Name)
+		if from == nil || t.Type != graph.Float || from.Type != t.Type || !slices.Equal(from.Dims, t.Dims) || t.Size() <= 1 {
 			continue
 		}
-		if !head && architecture.IsHead(t.Name) {
+		if architecture.IsConstant(t.Name) || !head && architecture.IsHead(t.Name) {
 			continue
 		}
 		m.Graph.Initializers[i] = from
+	}
+	if head {
+		architecture.InheritWeighing(m, parent)
 	}
 }
 
