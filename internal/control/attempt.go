@@ -60,7 +60,8 @@ func (c *Control) start(ctx context.Context, id string, number int) error {
 		return err
 	}
 	a := &attempt{number: number}
-	a.ctx, a.cancel = context.WithCancel(c.life)
+	held, release := c.blobs.Hold(c.life) // what it stages, until the job says so
+	a.ctx, a.cancel = context.WithCancel(held)
 	c.mu.Lock()
 	started := c.closing || c.attempts[id] != nil && c.attempts[id].number == number
 	if !started {
@@ -70,10 +71,12 @@ func (c *Control) start(ctx context.Context, id string, number int) error {
 	c.mu.Unlock()
 	if started {
 		a.cancel()
+		release()
 		return nil
 	}
 	go func() {
 		defer c.running.Done()
+		defer release()
 		defer a.cancel()
 		e, ch := c.run(j, a)
 		c.insist(id, e, ch)

@@ -149,6 +149,9 @@ func (c *Control) heal(ctx context.Context) error {
 // Run schedules jobs and performs effects until ctx ends.
 func (c *Control) Run(ctx context.Context) {
 	const patience = 2 * time.Second // until what failed is tried again
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { c.sweepAtTimes(ctx) })
 	again := time.NewTicker(patience)
 	defer again.Stop()
 	c.kick()

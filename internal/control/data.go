@@ -24,6 +24,8 @@ func (c *Control) AddData(ctx context.Context, by galley.Actor, o dataset.Freeze
 				WithRemedy("send train, valid and test")
 		}
 	}
+	ctx, release := c.blobs.Hold(ctx)
+	defer release()
 	dir, err := os.MkdirTemp(c.temp(), "freeze-*")
 	if err != nil {
 		return store.Dataset{}, nil, fileError(c.temp(), err)

@@ -39,11 +39,17 @@ func (c *Control) Upload(ctx context.Context, files *Spool) (galley.Digest, erro
 	if _, err := readTokenizer(files.dir); err != nil {
 		return "", err
 	}
+	ctx, release := c.blobs.Hold(ctx)
+	defer release()
 	artifacts, err := c.collect(ctx, files.dir)
 	if err != nil {
 		return "", err
 	}
-	return c.putUpload(ctx, artifacts)
+	digest, err := c.putUpload(ctx, artifacts)
+	if err != nil {
+		return "", err
+	}
+	return digest, c.store.AddUpload(ctx, digest, c.now())
 }
 
 func readGraph(dir string) (*onnx.Model, error) {
@@ -87,7 +93,9 @@ func (c *Control) Import(ctx context.Context, by galley.Actor, name string, dige
 		return Imported{}, galley.Errorf(galley.InvalidArgument, "task", "a graph cannot be imported as %s", asked).
 			WithRemedy("leave --task out, or write --task %s", task.TextClassification)
 	}
-	files, err := c.upload(digest)
+	ctx, release := c.blobs.Hold(ctx)
+	defer release()
+	files, err := c.keepUpload(ctx, digest)
 	if err != nil {
 		return Imported{}, err
 	}

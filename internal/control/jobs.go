@@ -28,6 +28,8 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 	if len(key) > maxKey {
 		return trainer.Job{}, galley.Errorf(galley.InvalidArgument, "idempotency key", "is longer than %d bytes", maxKey)
 	}
+	ctx, release := c.blobs.Hold(ctx) // what the job names is to be there when it is stored
+	defer release()
 	j, err := c.resolve(ctx, spec)
 	if err != nil {
 		return j, err
@@ -97,7 +99,7 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	}
 	v, err := c.resolveVersion(ctx, from)
 	if galley.CodeOf(err) == galley.NotFound && from.Digest != "" {
-		files, err := c.upload(from.Digest)
+		files, err := c.keepUpload(ctx, from.Digest)
 		j.Parent = from.Digest
 		if err != nil {
 			return j, err
