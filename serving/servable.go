@@ -48,6 +48,10 @@ func (s *Servable) Infer(ctx context.Context, inputs map[string]*session.Tensor)
 	return a.outputs, err
 }
 
+// Refuse counts a request for this version that was found wrong before it came
+// to Infer.
+func (s *Servable) Refuse(err error) { s.recorder.answered(time.Now(), 0, 0, timing{}, err) }
+
 // errPanicked is what a request counts as that neither was answered nor failed.
 var errPanicked error = galley.Errorf(galley.Internal, "request", "its run panicked")
 

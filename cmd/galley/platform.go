@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	gort "runtime"
 	"sync"
 	"time"
 
@@ -51,6 +50,7 @@ func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, 
 	}
 	r := a.newRuntime()
 	p.table = serving.NewTable(p.store, opener(blobs, r))
+	p.table.Freed = r.trim
 	p.control, err = control.Open(ctx, control.Options{
 		Home: a.home, Store: p.store, Blobs: blobs, Opener: r, Drivers: a.drivers(r),
 		Launcher: process.Launcher{Args: []string{attemptName}},
@@ -68,6 +68,7 @@ func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, 
 	}
 	metrics := rpc.NewMetrics()
 	metrics.WatchJobs(p.control)
+	metrics.WatchModels(p.table)
 	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics}
 	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log)
 	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(p.server), log)
@@ -115,7 +116,7 @@ func opener(blobs *blob.Store, r session.Opener) serving.OpenFunc {
 			return nil, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has no graph")
 		}
 		s, err := r.OpenFile(ctx, blobs.Path(graph.Digest), session.Options{
-			Threads: gort.NumCPU(), NoMemoryPattern: true, NoSpinning: true, Label: v.Ref(),
+			Threads: 1, NoMemoryPattern: true, NoSpinning: true, Label: v.Ref(),
 		})
 		if err != nil {
 			return nil, err

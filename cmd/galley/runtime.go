@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 
 	"galley"
@@ -66,4 +67,12 @@ func (r *runtime) Runtime() string {
 		return ""
 	}
 	return loaded.Runtime()
+}
+
+// trim gives the memory of closed sessions back to the system.
+func (r *runtime) trim() {
+	if loaded, err := r.load(); err == nil {
+		loaded.Trim()
+	}
+	debug.FreeOSMemory()
 }

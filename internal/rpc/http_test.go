@@ -358,6 +358,13 @@ func TestMetrics(t *testing.T) {
 		`galley_inference_request_unserved{code="NOT_FOUND"} 1`,
 		`galley_inference_request_unserved{code="FAILED_PRECONDITION"} 1`,
 		`nv_inference_request_duration_us{model="news",version="2"} `,
+		`nv_inference_queue_duration_us{model="news",version="2"} `,
+		`nv_inference_compute_infer_duration_us{model="news",version="2"} `,
+		`nv_inference_count{model="news",version="2"} 2`,
+		`nv_inference_exec_count{model="news",version="2"} 2`,
+		`nv_inference_pending_request_count{model="news",version="2"} 0`,
+		`galley_inference_duration_seconds_bucket{model="news",version="2",le="+Inf"} 2`,
+		`galley_inference_duration_seconds_count{model="news",version="1"} 1`,
 		`go_goroutines `, `process_cpu_seconds_total `,
 	} {
 		if !strings.Contains(w.Body.String(), "\n"+want) {

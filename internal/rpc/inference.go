@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
-	"time"
 
 	inferencepb "galley/api/inference/v2"
 
@@ -71,8 +70,8 @@ func (s *Inference) ModelMetadata(ctx context.Context, r *inferencepb.ModelMetad
 	}
 	return &inferencepb.ModelMetadataResponse{
 		Name: r.GetName(), Versions: versions, Platform: lease.Platform,
-		Inputs:  metadata(lease.Signature.Inputs),
-		Outputs: metadata(lease.Signature.Outputs),
+		Inputs:  fieldsOf(lease.Signature.Inputs),
+		Outputs: fieldsOf(lease.Signature.Outputs),
 	}, nil
 }
 
@@ -92,7 +91,7 @@ func (s *Inference) versions(ctx context.Context, name string, number int, one b
 	return numbers, nil
 }
 
-func metadata(fields []task.Field) []*inferencepb.ModelMetadataResponse_TensorMetadata {
+func fieldsOf(fields []task.Field) []*inferencepb.ModelMetadataResponse_TensorMetadata {
 	var out []*inferencepb.ModelMetadataResponse_TensorMetadata
 	for _, f := range fields {
 		out = append(out, &inferencepb.ModelMetadataResponse_TensorMetadata{Name: f.Name, Datatype: f.Datatype, Shape: f.Shape})
@@ -102,42 +101,42 @@ func metadata(fields []task.Field) []*inferencepb.ModelMetadataResponse_TensorMe
 
 // ModelInfer answers with the version that the request goes to.
 func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferRequest) (*inferencepb.ModelInferResponse, error) {
-	began := time.Now()
 	lease, err := s.acquire(ctx, r.GetModelName(), r.GetModelVersion())
 	if err != nil {
 		s.Metrics.refused(err)
 		return nil, statusOf(err)
 	}
 	defer lease.Release()
-	err = errPanicked
-	defer func() { s.Metrics.answered(lease.Version, time.Since(began), err) }()
-	var response *inferencepb.ModelInferResponse
-	response, err = s.infer(ctx, lease, r)
-	return response, statusOf(err)
+	inputs, err := requestTensors(lease, r)
+	if err != nil {
+		lease.Refuse(err)
+		return nil, statusOf(err)
+	}
+	outputs, err := lease.Infer(ctx, inputs)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	response := responseOf(r, lease, outputs)
+	for _, t := range outputs {
+		t.Close()
+	}
+	return response, nil
 }
 
-// errPanicked is what a request ended with that neither answered nor failed.
-var errPanicked = galley.Errorf(galley.Internal, "request", "its handler panicked")
-
-func (s *Inference) infer(ctx context.Context, lease *serving.Lease, r *inferencepb.ModelInferRequest) (*inferencepb.ModelInferResponse, error) {
+// requestTensors checks a request, all that can be wrong with it before the model
+// is asked, and returns its tensors.
+func requestTensors(lease *serving.Lease, r *inferencepb.ModelInferRequest) (map[string]*session.Tensor, error) {
 	if n := max(len(r.GetInputs()), len(r.GetOutputs())); n > maxTensors {
 		return nil, galley.Errorf(galley.InvalidArgument, "inputs", "%d tensors in one request", n).
 			WithRemedy("send at most %d", maxTensors)
 	}
-	inputs, err := inputTensors(r)
-	if err != nil {
-		return nil, err
-	}
-	outputs, err := lease.Infer(ctx, inputs)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		for _, t := range outputs {
-			t.Close()
+	for _, asked := range r.GetOutputs() {
+		if !slices.ContainsFunc(lease.Signature.Outputs, func(f task.Field) bool { return f.Name == asked.GetName() }) {
+			return nil, galley.Errorf(galley.InvalidArgument, printable(asked.GetName()), "is not an output of %s", lease.Version.Ref()).
+				WithRemedy("the model's metadata list its outputs")
 		}
-	}()
-	return s.response(r, lease, outputs)
+	}
+	return inputTensors(r)
 }
 
 func (s *Inference) acquire(ctx context.Context, name, version string) (*serving.Lease, error) {
@@ -147,20 +146,17 @@ func (s *Inference) acquire(ctx context.Context, name, version string) (*serving
 	return s.Table.Acquire(ctx, name, version)
 }
 
-// response writes the outputs that were asked for, all if none was named, in
+// responseOf writes the outputs that were asked for, all if none was named, in
 // the signature's order.
-func (s *Inference) response(r *inferencepb.ModelInferRequest, lease *serving.Lease, outputs map[string]*session.Tensor) (*inferencepb.ModelInferResponse, error) {
+func responseOf(r *inferencepb.ModelInferRequest, lease *serving.Lease, outputs map[string]*session.Tensor) *inferencepb.ModelInferResponse {
+	n := len(lease.Signature.Outputs)
 	response := &inferencepb.ModelInferResponse{
 		ModelName: r.GetModelName(), ModelVersion: strconv.Itoa(lease.Version.Number), Id: r.GetId(),
 		Parameters: map[string]*inferencepb.InferParameter{
 			"prediction_id": {ParameterChoice: &inferencepb.InferParameter_StringParam{StringParam: predictionID()}},
 		},
-	}
-	for _, asked := range r.GetOutputs() {
-		if _, ok := outputs[asked.GetName()]; !ok {
-			return nil, galley.Errorf(galley.InvalidArgument, printable(asked.GetName()), "is not an output of %s", lease.Version.Ref()).
-				WithRemedy("the model's metadata list its outputs")
-		}
+		Outputs:           make([]*inferencepb.ModelInferResponse_InferOutputTensor, 0, n),
+		RawOutputContents: make([][]byte, 0, n),
 	}
 	for _, v := range lease.Signature.Outputs {
 		t, ok := outputs[v.Name]
@@ -175,7 +171,7 @@ func (s *Inference) response(r *inferencepb.ModelInferRequest, lease *serving.Le
 		})
 		response.RawOutputContents = append(response.RawOutputContents, rawBytes(t))
 	}
-	return response, nil
+	return response
 }
 
 // predictionID names one answer, for feedback on it.

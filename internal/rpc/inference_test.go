@@ -109,7 +109,9 @@ func newInference(t testing.TB) *Inference {
 			t.Errorf("%d versions were opened and %d closed", o, c)
 		}
 	})
-	return &Inference{Table: table, Store: store, Name: "galley", Version: "test", Metrics: NewMetrics()}
+	metrics := NewMetrics()
+	metrics.WatchModels(table)
+	return &Inference{Table: table, Store: store, Name: "galley", Version: "test", Metrics: metrics}
 }
 
 func (g *graph) build(name string) {

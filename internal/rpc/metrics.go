@@ -13,18 +13,12 @@ import (
 	"galley"
 	"galley/internal/control"
 	"galley/internal/store"
-	"galley/registry"
 	"galley/trainer"
 )
 
-// Metrics counts what Prometheus asks for. Counters of inference have Triton's
-// names and meanings, so that dashboards made for it work. A nil *Metrics
-// counts nothing.
+// Metrics is what Prometheus is told. A nil *Metrics counts nothing.
 type Metrics struct {
 	registry *prometheus.Registry
-	success  *prometheus.CounterVec // by model, version
-	failure  *prometheus.CounterVec // by model, version, reason
-	duration *prometheus.CounterVec // by model, version; microseconds
 	unserved *prometheus.CounterVec // by code
 }
 
@@ -32,24 +26,12 @@ type Metrics struct {
 func NewMetrics() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
-		success: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "nv_inference_request_success",
-			Help: "Inference requests that were answered.",
-		}, []string{"model", "version"}),
-		failure: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "nv_inference_request_failure",
-			Help: "Inference requests to an open version that failed, by reason: REJECTED, CANCELED, BACKEND.",
-		}, []string{"model", "version", "reason"}),
-		duration: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "nv_inference_request_duration_us",
-			Help: "Time from request to answer of the requests that were answered, summed, in microseconds.",
-		}, []string{"model", "version"}),
 		unserved: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "galley_inference_request_unserved",
 			Help: "Inference requests for which no version was found or could be opened, by the error's code.",
 		}, []string{"code"}),
 	}
-	m.registry.MustRegister(m.success, m.failure, m.duration, m.unserved,
+	m.registry.MustRegister(m.unserved,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -63,20 +45,6 @@ func (m *Metrics) Handler() http.Handler {
 	return mux
 }
 
-// answered counts a request to an open version.
-func (m *Metrics) answered(v registry.Version, took time.Duration, err error) {
-	if m == nil {
-		return
-	}
-	version := strconv.Itoa(v.Number)
-	if err != nil {
-		m.failure.WithLabelValues(v.Name, version, failureReason(err)).Inc()
-		return
-	}
-	m.success.WithLabelValues(v.Name, version).Inc()
-	m.duration.WithLabelValues(v.Name, version).Add(float64(took.Nanoseconds()) / 1e3)
-}
-
 // refused counts a request that reached no version. It has no label of the
 // model: clients choose names, and each label lives as long as the process.
 func (m *Metrics) refused(err error) {
@@ -84,18 +52,6 @@ func (m *Metrics) refused(err error) {
 		return
 	}
 	m.unserved.WithLabelValues(string(galley.CodeOf(err))).Inc()
-}
-
-// failureReason sorts an error into Triton's reasons.
-func failureReason(err error) string {
-	switch galley.CodeOf(err) {
-	case galley.InvalidArgument, galley.OutOfRange, galley.ResourceExhausted, galley.Unavailable:
-		return "REJECTED"
-	case galley.Canceled, galley.DeadlineExceeded:
-		return "CANCELED"
-	default:
-		return "BACKEND"
-	}
 }
 
 // WatchJobs adds the gauge galley_jobs, which is read from c at each scrape.
