@@ -41,7 +41,7 @@ func (s *Inference) ServerReady(context.Context, *inferencepb.ServerReadyRequest
 
 // ServerMetadata names the server and what it speaks beyond the protocol.
 func (s *Inference) ServerMetadata(context.Context, *inferencepb.ServerMetadataRequest) (*inferencepb.ServerMetadataResponse, error) {
-	return &inferencepb.ServerMetadataResponse{Name: s.Name, Version: s.Version}, nil
+	return &inferencepb.ServerMetadataResponse{Name: s.Name, Version: s.Version, Extensions: extensions}, nil
 }
 
 // ModelReady reports whether a model can be asked; it opens it to know.

@@ -1,0 +1,2 @@
+// Package newsroompb is typed inference for newsrooms: texts in, labels out.
+package newsroompb
