@@ -71,6 +71,7 @@ type AuditQuery struct {
 	Actor   galley.Actor // any, if empty
 	Subject string       // any, if empty
 	Limit   int          // 100 if 0
+	Newest  bool         // the last ones instead of the first
 }
 
 // Bounds of what a store keeps.

@@ -65,7 +65,12 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]audit.Entry, e
 	if q.Subject != "" {
 		where, args = append(where, `subject = ?`), append(args, q.Subject)
 	}
-	query := selectAudit + ` WHERE ` + strings.Join(where, ` AND `) + ` ORDER BY number LIMIT ?`
+	query := selectAudit + ` WHERE ` + strings.Join(where, ` AND `)
+	if q.Newest {
+		query = `SELECT * FROM (` + query + ` ORDER BY number DESC LIMIT ?) ORDER BY number`
+	} else {
+		query += ` ORDER BY number LIMIT ?`
+	}
 	var out []audit.Entry
 	err := s.view(ctx, "audit log", func(tx *sql.Tx) error {
 		var err error

@@ -63,6 +63,8 @@ func testAudit(t *testing.T, s Store) {
 	}{
 		{store.AuditQuery{After: 2}, got[2:]},
 		{store.AuditQuery{Limit: 1}, got[:1]},
+		{store.AuditQuery{Limit: 2, Newest: true}, got[1:]},
+		{store.AuditQuery{After: 2, Newest: true}, got[2:]},
 		{store.AuditQuery{Subject: "news@1"}, got[1:2]},
 		{store.AuditQuery{Subject: "news@1", After: 2}, nil},
 		{store.AuditQuery{Actor: "editor", Limit: 2}, got[:2]},
