@@ -125,7 +125,15 @@ func ahead[B any](ctx context.Context, n int, produce func(context.Context, func
 	for {
 		select {
 		case r, open := <-results:
-			if !open || !yield(r.value, r.err) || r.err != nil {
+			if !open {
+				// The producer also ends when ctx does; that is no end of the data.
+				if err := ctx.Err(); err != nil {
+					var none B
+					yield(none, err)
+				}
+				return
+			}
+			if !yield(r.value, r.err) || r.err != nil {
 				return
 			}
 		case <-ctx.Done():

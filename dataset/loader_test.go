@@ -175,6 +175,32 @@ func TestLoaderStops(t *testing.T) {
 	}
 }
 
+// TestLoaderCancelled holds that a pass which is cut short by its context says
+// so: an end without an error is the end of the data.
+func TestLoaderCancelled(t *testing.T) {
+	var rows rowSlice = numbered(40)
+	for _, prefetch := range []int{0, 1, 4} {
+		l, err := NewLoader(rows, LoaderOptions[string]{Encode: encodeLength, BatchSize: 1, Prefetch: prefetch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 300 {
+			ctx, cancel := context.WithCancel(t.Context())
+			seen, failed := 0, error(nil)
+			for _, err := range l.Batches(ctx, 0, 0) {
+				if failed = err; err == nil {
+					seen++
+				}
+				cancel()
+				runtime.Gosched()
+			}
+			if !errors.Is(failed, context.Canceled) && seen < len(rows) {
+				t.Fatalf("prefetch %d: a cancelled pass ended after %d batches with the error %v", prefetch, seen, failed)
+			}
+		}
+	}
+}
+
 func TestSubset(t *testing.T) {
 	rows := memory(t, append(numbered(1000), Row{Text: "rare", Label: "Z", Language: "en"}))
 	count := func(r Rows) map[string]int {

@@ -46,6 +46,8 @@ func defaults(task string, from bool) Spec {
 		},
 		Engine:    "onnx",
 		Resources: Resources{CPUs: 2},
+		Priority:  50,
+		Retries:   2,
 	}
 	if task == TextMLM {
 		s.Model.NGrams = NGrams{}

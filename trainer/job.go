@@ -35,7 +35,11 @@ type Job struct {
 	Phase      Phase              `json:"phase"`
 	Attempts   []Attempt          `json:"attempts"`
 	Cancelling bool               `json:"cancelling,omitempty"`
-	Resumed    int                `json:"resumed,omitempty"` // attempts there were when someone last resumed it
+	Preempting string             `json:"preempting,omitempty"` // the job that the attempt makes room for
+	QueuedAt   time.Time          `json:"queued_at,omitzero"`   // when it last began to wait
+	NotBefore  time.Time          `json:"not_before,omitzero"`  // until then it backs off
+	Memory     int64              `json:"memory,omitempty"`     // bytes that an attempt reserves
+	Resumed    int                `json:"resumed,omitempty"`    // attempts there were when someone last resumed it
 	Progress   Progress           `json:"progress"`
 	Metrics    map[string]float64 `json:"metrics,omitempty"` // latest on the validation split
 	Versions   []string           `json:"versions,omitempty"`
@@ -53,7 +57,8 @@ type Attempt struct {
 	From       int           `json:"from"`                 // the step it began at
 	Step       int           `json:"step"`                 // the last step it reported
 	Checkpoint int           `json:"checkpoint,omitempty"` // the last that it stored
-	Outcome    string        `json:"outcome,omitempty"`
+	Outcome    string        `json:"outcome,omitempty"`    // finished, crashed, error, interrupted, preempted
+	Cause      Cause         `json:"cause,omitempty"`      // unless it finished
 	Error      *galley.Error `json:"error,omitempty"`
 }
 
@@ -66,11 +71,6 @@ type Progress struct {
 	LR         float64 `json:"lr,omitempty"`
 	Checkpoint int     `json:"checkpoint"` // step of the last checkpoint
 }
-
-// MaxCrashes is how many attempts in a row may die without having stored a
-// checkpoint beyond where they began before the job fails. Resuming the job
-// begins the count anew.
-const MaxCrashes = 3
 
 // Attempt returns the number of the present or last attempt, 0 before the
 // first.

@@ -44,6 +44,13 @@ func writeYAML(b *strings.Builder, v reflect.Value, path, indent string, fixed [
 			if x != "" {
 				fmt.Fprintf(b, "%s%s: %s\n", indent, name, yamlText(x))
 			}
+		case []string:
+			if len(x) > 0 {
+				fmt.Fprintf(b, "%s%s:\n", indent, name)
+			}
+			for _, text := range x {
+				fmt.Fprintf(b, "%s  - %s\n", indent, yamlText(text))
+			}
 		case map[string]float64:
 			if len(x) > 0 {
 				fmt.Fprintf(b, "%s%s:\n", indent, name)

@@ -37,6 +37,8 @@ func (c *checker) ranges(s Spec) {
 		{"recipe.checkpoint_every", r.CheckpointEvery, 1, 1_000_000},
 		{"resources.cpus", s.Resources.CPUs, 1, 1024},
 		{"resources.gpus", s.Resources.GPUs, 0, 0},
+		{"priority", s.Priority, 0, 100},
+		{"retries", s.Retries, 0, maxRetries},
 	}
 	if s.From == "" {
 		wholes = append(wholes,

@@ -29,6 +29,9 @@ type Spec struct {
 	Recipe     Recipe    `yaml:"recipe" json:"recipe"`
 	Engine     string    `yaml:"engine" json:"engine"`
 	Resources  Resources `yaml:"resources" json:"resources"`
+	Priority   int       `yaml:"priority" json:"priority,omitempty"` // 0 to 100, higher ones first
+	Needs      []string  `yaml:"needs" json:"needs,omitempty"`       // jobs that have to succeed first
+	Retries    int       `yaml:"retries" json:"retries,omitempty"`   // crashes in a row without a new checkpoint that are tried again
 }
 
 // Data names a registered dataset, or the files to register as one.
@@ -106,12 +109,15 @@ type Optimizer struct {
 
 // Resources are what an attempt may use.
 type Resources struct {
-	CPUs int `yaml:"cpus" json:"cpus"`
-	GPUs int `yaml:"gpus" json:"gpus"`
+	CPUs   int    `yaml:"cpus" json:"cpus"`
+	Memory string `yaml:"memory" json:"memory,omitempty"` // as 4GiB; estimated if empty
+	GPUs   int    `yaml:"gpus" json:"gpus"`
 }
 
-// Digest names the spec by its content.
+// Digest names the spec by its content, but for what only decides when and
+// how often it is tried: the model is the same.
 func (s Spec) Digest() galley.Digest {
+	s.Priority, s.Needs, s.Retries, s.Resources.Memory = 0, nil, 0, ""
 	data, err := json.Marshal(s)
 	if err != nil {
 		// Reached only by NaN or infinite floats, which Validate refuses.

@@ -41,14 +41,24 @@ type (
 		Attempt int
 		Err     *galley.Error
 	}
-	// Crashed: the attempt's process is gone without a word: killed, out of
-	// memory, or with the machine. Interrupted says that the server stopped
-	// it or went away itself, which does not count against the job.
+	// Crashed: the attempt's process is gone before its model was trained.
 	Crashed struct {
-		At          time.Time
-		Attempt     int
-		Interrupted bool
-		Err         *galley.Error
+		At      time.Time
+		Attempt int
+		Cause   Cause
+		Err     *galley.Error
+	}
+	// PreemptAsked: a job of a higher priority needs the attempt's resources.
+	PreemptAsked struct {
+		At  time.Time
+		For string // that job
+	}
+	// NeedEnded: a job that has to succeed first did not, and will not by
+	// itself.
+	NeedEnded struct {
+		At    time.Time
+		Need  string
+		Phase Phase
 	}
 	// CancelAsked: someone wants the job to end.
 	CancelAsked struct{ At time.Time }
@@ -56,14 +66,16 @@ type (
 	ResumeAsked struct{ At time.Time }
 )
 
-func (Placed) event()      {}
-func (Reported) event()    {}
-func (Finished) event()    {}
-func (Published) event()   {}
-func (Broke) event()       {}
-func (Crashed) event()     {}
-func (CancelAsked) event() {}
-func (ResumeAsked) event() {}
+func (Placed) event()       {}
+func (Reported) event()     {}
+func (Finished) event()     {}
+func (Published) event()    {}
+func (Broke) event()        {}
+func (Crashed) event()      {}
+func (PreemptAsked) event() {}
+func (NeedEnded) event()    {}
+func (CancelAsked) event()  {}
+func (ResumeAsked) event()  {}
 
 // An Effect is what the control loop has to do after a step. Effects are
 // idempotent by job and attempt.
@@ -102,7 +114,7 @@ func Step(j Job, e Event) (Job, []Effect, error) {
 		if !j.present(e.Attempt) {
 			return j, nil, nil
 		}
-		j.end(e.At, "finished", nil)
+		j.end(e.At, "finished", "", nil)
 		// Who asked for a cancellation was too late: the model is trained.
 		j.Cancelling = false
 		j.Metrics = maps.Clone(e.Metrics)
@@ -119,10 +131,14 @@ func Step(j Job, e Event) (Job, []Effect, error) {
 		if !j.present(e.Attempt) {
 			return j, nil, nil
 		}
-		j.end(e.At, "error", e.Err)
+		j.end(e.At, "error", causeOf(e.Err), e.Err)
 		return j.fail(e.At, e.Err), nil, nil
 	case Crashed:
-		return crash(j, e)
+		return crash(j, e), nil, nil
+	case PreemptAsked:
+		return preempt(j, e)
+	case NeedEnded:
+		return needEnded(j, e), nil, nil
 	case CancelAsked:
 		return cancel(j, e)
 	case ResumeAsked:
@@ -137,7 +153,7 @@ func place(j Job, e Placed) (Job, []Effect, error) {
 		return j, nil, galley.Errorf(galley.FailedPrecondition, j.ID, "is %s, not queued", j.Phase)
 	}
 	n := len(j.Attempts) + 1
-	j.Phase, j.Updated = Running, e.At
+	j.Phase, j.Updated, j.NotBefore = Running, e.At, time.Time{}
 	j.Attempts = append(j.Attempts, Attempt{Number: n, Started: e.At})
 	return j, []Effect{StartAttempt{n}}, nil
 }
@@ -166,23 +182,73 @@ func report(j Job, e Reported) Job {
 	return j
 }
 
-func crash(j Job, e Crashed) (Job, []Effect, error) {
+func crash(j Job, e Crashed) Job {
 	if !j.present(e.Attempt) {
+		return j
+	}
+	cause := e.Cause
+	if j.Preempting != "" && cause != Interrupted {
+		cause = Preempted // however it ended, it was asked to
+	}
+	policy := PolicyOf(cause)
+	outcome := "crashed"
+	if policy.Free {
+		outcome = string(cause)
+	}
+	j.end(e.At, outcome, cause, e.Err)
+	if j.Cancelling {
+		return j.cancelled(e.At)
+	}
+	row, same := j.barren()
+	if row > j.Spec.Retries || same > policy.Retries {
+		if !policy.Free {
+			return j.fail(e.At, e.Err)
+		}
+	}
+	j.Phase, j.Updated, j.QueuedAt = Queued, e.At, e.At
+	if policy.Free {
+		return j
+	}
+	if policy.MoreMemory {
+		j.Memory *= 2
+	}
+	if row > 0 {
+		j.NotBefore = e.At.Add(backOff(policy.BackOff, row))
+	}
+	return j
+}
+
+// backOff is the wait after so many attempts in a row.
+func backOff(first time.Duration, row int) time.Duration {
+	wait := first
+	for i := 1; i < row && wait < MaxBackOff; i++ {
+		wait *= 2
+	}
+	return min(wait, MaxBackOff)
+}
+
+// preempt stops the attempt that runs; a job that is past that has made room
+// by itself.
+func preempt(j Job, e PreemptAsked) (Job, []Effect, error) {
+	n := len(j.Attempts)
+	if !j.present(n) || j.Cancelling || j.Preempting != "" {
 		return j, nil, nil
 	}
-	outcome := "crashed"
-	if e.Interrupted {
-		outcome = "interrupted"
+	j.Preempting, j.Updated = e.For, e.At
+	return j, []Effect{StopAttempt{n}}, nil
+}
+
+// needEnded ends a job that waits for one that failed or was cancelled, in
+// the same way.
+func needEnded(j Job, e NeedEnded) Job {
+	if j.Phase != Queued {
+		return j
 	}
-	j.end(e.At, outcome, e.Err)
-	if j.Cancelling {
-		return j.cancelled(e.At), nil, nil
+	if e.Phase == Cancelled {
+		return j.cancelled(e.At)
 	}
-	if j.barren() >= MaxCrashes {
-		return j.fail(e.At, e.Err), nil, nil
-	}
-	j.Phase, j.Updated = Queued, e.At
-	return j, nil, nil
+	return j.fail(e.At, galley.Errorf(galley.FailedPrecondition, "needs", "%s, which has to succeed first, has %s", e.Need, e.Phase).
+		WithRemedy("resume that job, then this one: galley jobs resume"))
 }
 
 func cancel(j Job, e CancelAsked) (Job, []Effect, error) {
@@ -201,7 +267,7 @@ func resume(j Job, e ResumeAsked) (Job, []Effect, error) {
 	if j.Phase != Failed && j.Phase != Cancelled {
 		return j, nil, galley.Errorf(galley.FailedPrecondition, j.ID, "is %s and has nothing to resume", j.state())
 	}
-	j.Phase, j.Error, j.Updated, j.Cancelling = Queued, nil, e.At, false
+	j.Phase, j.Error, j.Updated, j.QueuedAt = Queued, nil, e.At, e.At
 	j.Resumed = len(j.Attempts)
 	return j, nil, nil
 }
@@ -228,21 +294,33 @@ func (j Job) state() string {
 
 // barren counts the last attempts since someone resumed the job that crashed
 // without a checkpoint beyond where they began: the next attempt begins there
-// again. Steps that no checkpoint holds are no progress.
-func (j Job) barren() int {
-	n := 0
+// again. Steps that no checkpoint holds are no progress. same are those of
+// them with the cause of the last one. Attempts that were interrupted or
+// preempted do not count, and do not break the row.
+func (j Job) barren() (row, same int) {
+	var last Cause
 	for i := len(j.Attempts) - 1; i >= j.Resumed; i-- {
-		if a := j.Attempts[i]; a.Outcome != "crashed" || a.Checkpoint > a.From {
+		a := j.Attempts[i]
+		if a.Checkpoint > a.From {
 			break
 		}
-		n++
+		if a.Outcome != "crashed" {
+			continue
+		}
+		if row++; row == 1 {
+			last = a.Cause
+		}
+		if a.Cause == last {
+			same++
+		}
 	}
-	return n
+	return row, same
 }
 
-func (j *Job) end(at time.Time, outcome string, err *galley.Error) {
+func (j *Job) end(at time.Time, outcome string, cause Cause, err *galley.Error) {
 	a := &j.Attempts[len(j.Attempts)-1]
-	a.Ended, a.Outcome, a.Error = &at, outcome, err
+	a.Ended, a.Outcome, a.Cause, a.Error = &at, outcome, cause, err
+	j.Preempting = ""
 }
 
 func (j Job) fail(at time.Time, err *galley.Error) Job {
@@ -254,6 +332,6 @@ func (j Job) fail(at time.Time, err *galley.Error) Job {
 }
 
 func (j Job) cancelled(at time.Time) Job {
-	j.Phase, j.Cancelling, j.Updated, j.Error = Cancelled, false, at, nil
+	j.Phase, j.Cancelling, j.Updated, j.Error, j.NotBefore = Cancelled, false, at, nil, time.Time{}
 	return j
 }

@@ -44,7 +44,7 @@ var epoch = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func play(script []byte) ([]byte, error) {
 	var out bytes.Buffer
-	j := Job{ID: "job", Phase: Queued, Created: epoch, Updated: epoch}
+	j := Job{ID: "job", Phase: Queued, Created: epoch, Updated: epoch, Memory: 1 << 30, Spec: Spec{Retries: 2}}
 	at := epoch
 	lines := bufio.NewScanner(bytes.NewReader(script))
 	for lines.Scan() {
@@ -109,7 +109,15 @@ func parseEvent(words []string, at time.Time) (Event, error) {
 	case "broke":
 		return Broke{At: at, Attempt: attempt, Err: galley.Errorf(galley.FailedPrecondition, "recipe", "the loss is NaN")}, nil
 	case "crashed":
-		return Crashed{At: at, Attempt: attempt, Interrupted: flag("interrupted"), Err: galley.Errorf(galley.Aborted, "attempt", "was killed")}, nil
+		cause := Cause(strings.ReplaceAll(values["cause"], "-", " "))
+		if flag("interrupted") {
+			cause = Interrupted
+		}
+		return Crashed{At: at, Attempt: attempt, Cause: cause, Err: galley.Errorf(galley.Aborted, "attempt", "was killed")}, nil
+	case "preempt":
+		return PreemptAsked{At: at, For: values["for"]}, nil
+	case "need":
+		return NeedEnded{At: at, Need: values["job"], Phase: Phase(values["phase"])}, nil
 	case "cancel":
 		return CancelAsked{at}, nil
 	case "resume":
@@ -125,11 +133,23 @@ func summary(j Job) string {
 	if j.Cancelling {
 		s += ", cancelling"
 	}
+	if j.Preempting != "" {
+		s += ", preempted for " + j.Preempting
+	}
+	if !j.NotBefore.IsZero() {
+		s += fmt.Sprintf(", backs off for %v", j.NotBefore.Sub(j.Updated))
+	}
+	if j.Memory != 1<<30 {
+		s += fmt.Sprintf(", %d GiB", j.Memory>>30)
+	}
 	s += fmt.Sprintf(", step %d/%d, checkpoint %d", j.Progress.Step, j.Progress.Steps, j.Progress.Checkpoint)
 	for _, a := range j.Attempts {
 		outcome := a.Outcome
 		if outcome == "" {
 			outcome = "runs"
+		}
+		if a.Cause != "" && string(a.Cause) != outcome {
+			outcome += ": " + string(a.Cause)
 		}
 		s += fmt.Sprintf("; attempt %d from %d to %d %s", a.Number, a.From, a.Step, outcome)
 	}
@@ -149,7 +169,8 @@ func summary(j Job) string {
 // before is left as it was.
 func TestStepInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		j := Job{ID: "job", Phase: Queued}
+		retries := rapid.IntRange(0, 3).Draw(t, "retries")
+		j := Job{ID: "job", Phase: Queued, Spec: Spec{Retries: retries}}
 		at, resumed := epoch, 0
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			at = at.Add(time.Second)
@@ -160,7 +181,8 @@ func TestStepInvariants(t *testing.T) {
 				Placed{at}, Reported{At: at, Attempt: attempt, Began: began, Progress: Progress{Step: steps, Steps: 3}, Checkpoint: steps},
 				Finished{At: at, Attempt: attempt}, Published{At: at, Ref: "a@1"}, CancelAsked{at}, ResumeAsked{at},
 				Broke{At: at, Attempt: attempt, Err: galley.Errorf(galley.Internal, "", "broke")},
-				Crashed{At: at, Attempt: attempt, Interrupted: steps == 0, Err: galley.Errorf(galley.Internal, "", "crashed")},
+				Crashed{At: at, Attempt: attempt, Cause: rapid.SampledFrom(Causes).Draw(t, "cause"), Err: galley.Errorf(galley.Internal, "", "crashed")},
+				PreemptAsked{at, "other"}, NeedEnded{at, "other", Failed}, NeedEnded{at, "other", Cancelled},
 			}).Draw(t, "event")
 			before := j
 			attempts := slices.Clone(j.Attempts)
@@ -207,14 +229,63 @@ func TestStepInvariants(t *testing.T) {
 			}
 			barren := 0
 			for _, a := range next.Attempts[resumed:] {
-				if barren++; a.Outcome != "crashed" || a.Checkpoint > a.From {
+				switch {
+				case a.Checkpoint > a.From:
 					barren = 0
+				case a.Outcome == "crashed":
+					barren++
 				}
 			}
-			if barren >= MaxCrashes && (next.Phase == Queued || next.Phase == Running) {
+			if barren > retries && (next.Phase == Queued || next.Phase == Running) {
 				t.Fatalf("%d attempts got nowhere, and the job is %s", barren, next.Phase)
+			}
+			if next.Preempting != "" && running == 0 {
+				t.Fatalf("preempting, and nothing runs: %+v", next)
+			}
+			if wait := next.NotBefore.Sub(at); !next.NotBefore.IsZero() && (next.Phase != Queued || wait > MaxBackOff) {
+				t.Fatalf("%s backs off for %v", next.Phase, wait)
 			}
 			j = next
 		}
 	})
+}
+
+// Each cause has a policy; after each a job is queued again or has ended, and
+// what does not count is repeated for ever.
+func TestPolicies(t *testing.T) {
+	for _, c := range Causes {
+		p, ok := policies[c]
+		if !ok {
+			t.Errorf("%s has no policy", c)
+		}
+		j := Job{ID: "job", Phase: Queued, Spec: Spec{Retries: maxRetries}, Memory: 1}
+		tries := 0
+		for at := epoch; j.Phase == Queued && tries < 2*maxRetries; tries++ {
+			at = at.Add(time.Hour)
+			j, _, _ = Step(j, Placed{at})
+			j, _, _ = Step(j, Crashed{At: at, Attempt: j.Attempt(), Cause: c, Err: galley.Errorf(galley.Internal, "", "crashed")})
+		}
+		want := min(p.Retries, maxRetries) + 1
+		if p.Free {
+			want = 2 * maxRetries
+		}
+		if tries != want {
+			t.Errorf("%s: %d attempts, not %d", c, tries, want)
+		}
+		if p.MoreMemory != (j.Memory > 1) {
+			t.Errorf("%s: %d bytes", c, j.Memory)
+		}
+	}
+	if len(policies) != len(Causes) {
+		t.Error("a policy is of no cause")
+	}
+}
+
+// A job file's budget bounds what the policies allow.
+func TestRetries(t *testing.T) {
+	j := Job{ID: "job", Phase: Running, Attempts: []Attempt{{Number: 1}}}
+	j, _, _ = Step(j, Crashed{At: epoch, Attempt: 1, Cause: Killed, Err: galley.Errorf(galley.Aborted, "attempt", "was killed")})
+	if j.Phase != Failed {
+		t.Errorf("retries: 0, and it is %s", j.Phase)
+	}
 }

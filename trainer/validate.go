@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ func (s Spec) validate(place func(path, message, remedy string) strictyaml.Probl
 	c.model(s)
 	c.recipe(s)
 	c.ranges(s)
+	c.schedule(s)
 	return c.problems
 }
 
@@ -194,5 +196,34 @@ func (c *checker) recipe(s Spec) {
 		}
 	} else if r.MaskRate != 0 {
 		c.wrong("recipe.mask_rate", "leave it out", "goes with task: text-mlm only")
+	}
+}
+
+// maxNeeds bounds the jobs that a job waits for.
+const maxNeeds = 100
+
+// jobName is the ID of a job.
+var jobName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,99}$`)
+
+func (c *checker) schedule(s Spec) {
+	if s.Resources.Memory != "" {
+		n, err := ParseMemory(s.Resources.Memory)
+		c.coded("resources.memory", err)
+		if err == nil && (n < 64<<20 || n > 64<<40) {
+			c.wrong("resources.memory", "write an amount from 64MiB to 65536GiB", "%s is out of range", clip(s.Resources.Memory))
+		}
+	}
+	if len(s.Needs) > maxNeeds {
+		c.wrong("needs", fmt.Sprintf("name at most %d", maxNeeds), "names %d jobs", len(s.Needs))
+		return
+	}
+	for i, id := range s.Needs {
+		path := fmt.Sprintf("needs[%d]", i)
+		switch {
+		case !jobName.MatchString(id):
+			c.wrong(path, "write a job, as galley jobs list names it", "%q is not a job", clip(id))
+		case slices.Contains(s.Needs[:i], id):
+			c.wrong(path, "name it once", "%s is named twice", id)
+		}
 	}
 }

@@ -19,6 +19,11 @@
 #pragma STDC FP_CONTRACT OFF
 #endif
 
+// The same for flags from the environment that reorder additions.
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__)
+#error "build without -ffast-math: sums must have the order of the Go twins"
+#endif
+
 // The dynamic linker picks among a function's versions, which glibc can do.
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define VERSIONS __attribute__((target_clones("default", "avx2", "avx512f")))

@@ -235,12 +235,12 @@ func Prune(dir, prefix string, keep ...string) error {
 			}
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(dir, prefix+"*.tmp"))
+	left, err := fs.Glob(os.DirFS(dir), prefix+"*.tmp")
 	if err != nil {
 		return err
 	}
-	for _, path := range left {
-		os.Remove(path)
+	for _, name := range left {
+		os.Remove(filepath.Join(dir, name))
 	}
 	return nil
 }

@@ -164,7 +164,10 @@ func TestReadWantsTheSameSections(t *testing.T) {
 }
 
 func TestListAndPrune(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "[a") // no pattern
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if names, err := List(filepath.Join(dir, "none"), "step-"); err != nil || len(names) != 0 {
 		t.Errorf("a folder that is not there: %v, %v", names, err)
 	}

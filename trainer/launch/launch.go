@@ -7,8 +7,12 @@ import (
 	"time"
 
 	"galley"
+	"galley/trainer"
 	"galley/trainer/engine"
 )
+
+// Heartbeat is how often an attempt reports at least.
+const Heartbeat = 5 * time.Second
 
 // A Launcher starts attempts.
 type Launcher interface {
@@ -32,11 +36,12 @@ type Attempt interface {
 	Wait() Outcome
 }
 
-// A Report is an event of the engine, or a line of the attempt's log.
+// A Report is an event of the engine, a line of the attempt's log, or neither:
+// a sign of life.
 type Report struct {
 	At    time.Time
-	Event *engine.Event // nil for a line of the log
-	Line  string
+	Event *engine.Event // nil but for an event
+	Line  string        // "" but for a line
 }
 
 // An Ending says how an attempt ended.
@@ -50,7 +55,7 @@ const (
 	Failed
 	// Stopped: it ended because it was asked to.
 	Stopped
-	// Crashed: it is gone without a word.
+	// Crashed: it is gone without a word, or for lack of memory.
 	Crashed
 )
 
@@ -58,5 +63,6 @@ const (
 type Outcome struct {
 	Ending Ending
 	Result engine.Result
+	Cause  trainer.Cause // if it crashed
 	Err    *galley.Error // nil if it finished
 }

@@ -179,6 +179,16 @@ func TestNewClasses(t *testing.T) {
 			t.Errorf("%s: %+v, %v", c.recipe.ClassWeights.Mode, got, err)
 		}
 	}
+	// Weights follow the labels, in whatever order those come, and a class
+	// without rows weighs nothing.
+	turned := []string{"c", "empty", "a"}
+	for mode, want := range map[string][]float64{"given": {0.5, 3, 1}, "balanced": {30.0 / 60, 0, 1}} {
+		r := weights(mode, map[string]float64{"a": 1, "c": 0.5, "empty": 3})
+		got, err := objective.NewClasses(turned, counts, r)
+		if err != nil || !slices.Equal(got.Weights, want) {
+			t.Errorf("%s, %v: %+v, %v", mode, turned, got, err)
+		}
+	}
 	for name, values := range map[string]map[string]float64{
 		`"c" has no weight`:  {"a": 1, "b": 2},
 		`"d" is not a label`: {"a": 1, "b": 2, "c": 3, "d": 4},

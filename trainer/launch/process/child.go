@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/trainer"
 	"galley/trainer/launch"
 )
 
@@ -32,6 +33,7 @@ type child struct {
 	readers sync.WaitGroup
 
 	process *os.Process
+	starved int64 // processes that the system had killed for memory before
 	killed  atomic.Bool
 	stopped atomic.Bool
 	stops   sync.Once
@@ -99,7 +101,9 @@ func (c *child) readMessages() {
 		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
 			continue // cut off by the child's death
 		}
-		if m.Event != nil {
+		if m.Alive {
+			c.reports <- launch.Report{At: time.Now()}
+		} else if m.Event != nil {
 			c.reports <- launch.Report{At: time.Now(), Event: m.Event}
 		} else if c.final == nil && (m.Result != nil || m.Error != nil) {
 			c.final = &m
@@ -155,22 +159,25 @@ func (c *child) exited(err error) {
 		// It was asked to stop before it could listen.
 		c.outcome = launch.Outcome{Ending: launch.Stopped, Err: galley.Errorf(galley.Canceled, "attempt", "was stopped before it began")}
 	case c.final == nil:
-		c.outcome = launch.Outcome{Ending: launch.Crashed, Err: c.crash(err)}
+		cause, why := c.crash(err)
+		c.outcome = launch.Outcome{Ending: launch.Crashed, Cause: cause, Err: why}
 	case c.final.Result != nil:
 		c.outcome = launch.Outcome{Ending: launch.Finished, Result: *c.final.Result}
 	case c.final.Error.Code == galley.Canceled:
 		c.outcome = launch.Outcome{Ending: launch.Stopped, Err: c.final.Error}
+	case lacksMemory(c.final.Error.Error()):
+		c.outcome = launch.Outcome{Ending: launch.Crashed, Cause: trainer.OutOfMemory, Err: noMemory(c.final.Error.Message)}
 	default:
 		c.outcome = launch.Outcome{Ending: launch.Failed, Err: c.final.Error}
 	}
 	close(c.done)
 }
 
-// crash says how a child that said nothing ended.
-func (c *child) crash(err error) *galley.Error {
+// crash says how and why a child that said nothing ended.
+func (c *child) crash(err error) (trainer.Cause, *galley.Error) {
 	const subject = "attempt"
 	if c.killed.Load() {
-		return galley.Errorf(galley.Aborted, subject, "its process was killed by the server")
+		return trainer.Killed, galley.Errorf(galley.Aborted, subject, "its process was killed by the server")
 	}
 	s, signaled := signalOf(err)
 	if !signaled {
@@ -178,18 +185,32 @@ func (c *child) crash(err error) *galley.Error {
 		if err != nil {
 			how += " (" + err.Error() + ")"
 		}
-		return galley.Errorf(galley.Internal, subject, "its process ended %s%s", how, c.lastWords()).
+		if lacksMemory(c.last) {
+			return trainer.OutOfMemory, noMemory(c.last)
+		}
+		return trainer.Died, galley.Errorf(galley.Internal, subject, "its process ended %s%s", how, c.lastWords()).
 			WithRemedy("look at the log: galley jobs logs")
 	}
 	switch s {
 	case syscall.SIGKILL:
-		return galley.Errorf(galley.Aborted, subject, "its process was killed (SIGKILL), maybe because the machine ran out of memory").
-			WithRemedy("if it comes again, lower recipe.batch_size or the model's sizes, or give the machine more memory")
+		now, counted := memoryKills()
+		switch {
+		case counted && now > c.starved:
+			return trainer.OutOfMemory, noMemory("the system killed its process (SIGKILL)")
+		case counted:
+			return trainer.Killed, galley.Errorf(galley.Aborted, subject, "its process was killed from outside (SIGKILL)")
+		default:
+			return trainer.Killed, galley.Errorf(galley.Aborted, subject, "its process was killed (SIGKILL), maybe because the machine ran out of memory").
+				WithRemedy(memoryRemedy)
+		}
 	case syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGABRT, syscall.SIGILL, syscall.SIGFPE:
-		return galley.Errorf(galley.Internal, subject, "its process crashed in native code (%v)%s", s, c.lastWords()).
+		if lacksMemory(c.last) { // a C++ exception that no one caught
+			return trainer.OutOfMemory, noMemory(c.last)
+		}
+		return trainer.Died, galley.Errorf(galley.Internal, subject, "its process crashed in native code (%v)%s", s, c.lastWords()).
 			WithRemedy("look at the log: galley jobs logs")
 	default:
-		return galley.Errorf(galley.Aborted, subject, "its process was ended by a signal (%v)%s", s, c.lastWords())
+		return trainer.Killed, galley.Errorf(galley.Aborted, subject, "its process was ended by a signal (%v)%s", s, c.lastWords())
 	}
 }
 

@@ -8,7 +8,8 @@
 //
 // The request is one line of JSON; the parent keeps stdin open, and its end
 // tells the child that the parent is gone. Messages are lines of JSON: events,
-// then one result or one error. A child that ends without either has crashed.
+// then one result or one error, and a sign of life every few seconds. A child that
+// ends without a result or an error has crashed.
 //
 // The child has a process group of its own and locks the job's work folder:
 // two attempts never write to it at the same time. It is not told where

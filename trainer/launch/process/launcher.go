@@ -134,6 +134,7 @@ func (p *pipes) closeChild() {
 func (c *child) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	c.starved, _ = memoryKills()
 	err := cmd.Start()
 	if err == nil {
 		c.process = cmd.Process

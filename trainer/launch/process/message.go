@@ -19,6 +19,7 @@ const (
 
 // A message is one line from the child; one of its fields is set.
 type message struct {
+	Alive  bool           `json:"alive,omitempty"` // a sign of life
 	Event  *engine.Event  `json:"event,omitempty"`
 	Result *engine.Result `json:"result,omitempty"`
 	Error  *galley.Error  `json:"error,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -57,6 +58,16 @@ func (actor) Train(ctx context.Context, r engine.Request, report func(engine.Eve
 		return engine.Result{}, galley.Errorf(galley.FailedPrecondition, "recipe", "the loss is NaN at step 7").WithRemedy("lower the learning rate")
 	case "full":
 		return engine.Result{}, &os.PathError{Op: "write", Path: "checkpoint", Err: syscall.ENOSPC}
+	case "starved":
+		return engine.Result{}, galley.Errorf(galley.Internal, "onnx", "Failed to allocate memory for requested buffer of size 1099511627776")
+	case "abort":
+		fmt.Fprintln(os.Stderr, "terminate called after throwing an instance of 'std::bad_alloc'")
+		signal.Reset(syscall.SIGABRT)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGABRT)
+		select {}
+	case "large": // as Go's runtime ends
+		fmt.Fprintln(os.Stderr, "fatal error: runtime: out of memory")
+		os.Exit(2)
 	case "panic":
 		panic("on purpose")
 	case "exit":
@@ -141,19 +152,23 @@ func TestEndings(t *testing.T) {
 		ending launch.Ending
 		code   galley.Code
 		text   string
+		cause  trainer.Cause
 	}{
-		{"fail", launch.Failed, galley.FailedPrecondition, "recipe: the loss is NaN at step 7 — lower the learning rate"},
-		{"full", launch.Failed, galley.ResourceExhausted, "the disk is full: write checkpoint: no space left on device — make room, then resume the job: its last checkpoint is kept"},
-		{"panic", launch.Failed, galley.Internal, "engine onnx: failed in itself: on purpose"},
-		{"exit", launch.Crashed, galley.Internal, "its process ended without a result (exit status 3); its last words: something is very wrong"},
-		{"segv", launch.Crashed, galley.Internal, "its process ended without a result (exit status 2); its last words: SIGSEGV: segmentation violation"},
+		{"fail", launch.Failed, galley.FailedPrecondition, "recipe: the loss is NaN at step 7 — lower the learning rate", ""},
+		{"full", launch.Failed, galley.ResourceExhausted, "the disk is full: write checkpoint: no space left on device — make room, then resume the job: its last checkpoint is kept", ""},
+		{"panic", launch.Failed, galley.Internal, "engine onnx: failed in itself: on purpose", ""},
+		{"exit", launch.Crashed, galley.Internal, "its process ended without a result (exit status 3); its last words: something is very wrong", trainer.Died},
+		{"segv", launch.Crashed, galley.Internal, "its process ended without a result (exit status 2); its last words: SIGSEGV: segmentation violation", trainer.Died},
 		// The child itself refuses to write so long a result.
-		{"wide", launch.Crashed, galley.Internal, "message: of the attempt has 2097"},
+		{"wide", launch.Crashed, galley.Internal, "message: of the attempt has 2097", trainer.Died},
+		{"starved", launch.Crashed, galley.ResourceExhausted, "it ran out of memory: Failed to allocate memory for requested buffer", trainer.OutOfMemory},
+		{"abort", launch.Crashed, galley.ResourceExhausted, "it ran out of memory: terminate called after throwing an instance of 'std::bad_alloc'", trainer.OutOfMemory},
+		{"large", launch.Crashed, galley.ResourceExhausted, "it ran out of memory: fatal error: runtime: out of memory", trainer.OutOfMemory},
 	} {
 		t.Run(c.job, func(t *testing.T) {
 			_, _, o := collect(start(t, launcher(), c.job))
-			if o.Ending != c.ending || galley.CodeOf(o.Err) != c.code || !strings.Contains(o.Err.Error(), c.text) {
-				t.Errorf("%v %v", o.Ending, o.Err)
+			if o.Ending != c.ending || o.Cause != c.cause || galley.CodeOf(o.Err) != c.code || !strings.Contains(o.Err.Error(), c.text) {
+				t.Errorf("%v %q %v", o.Ending, o.Cause, o.Err)
 			}
 		})
 	}
@@ -193,7 +208,7 @@ func TestKilledFromOutside(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, o := collect(a); o.Ending != launch.Crashed || !strings.Contains(o.Err.Error(), "ran out of memory") {
+	if _, _, o := collect(a); o.Ending != launch.Crashed || o.Cause != trainer.Killed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -333,5 +348,22 @@ func TestServeBadRequest(t *testing.T) {
 		if err := json.Unmarshal(out.Bytes(), &m); err != nil || m.Error == nil {
 			t.Errorf("%q: %s", in, out.String())
 		}
+	}
+}
+
+// An attempt that has nothing to say still says that it lives.
+func TestHeartbeat(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a heartbeat")
+	}
+	a := start(t, launcher(), "wait")
+	<-a.Reports()
+	select {
+	case r := <-a.Reports():
+		if r.Event != nil || r.Line != "" {
+			t.Errorf("%+v", r)
+		}
+	case <-time.After(3 * launch.Heartbeat):
+		t.Error("no sign of life")
 	}
 }

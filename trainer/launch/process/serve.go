@@ -12,9 +12,11 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"galley"
 	"galley/trainer/engine"
+	"galley/trainer/launch"
 )
 
 // eventsFD is the descriptor that the child writes messages to.
@@ -29,6 +31,7 @@ func Main(drivers engine.Drivers) int {
 		return 2
 	}
 	syscall.CloseOnExec(eventsFD)
+	preferKilled()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := Serve(ctx, drivers, os.Stdin, events); err != nil {
@@ -43,7 +46,10 @@ func Main(drivers engine.Drivers) int {
 // closes in. An error is returned only if the parent could not be told.
 func Serve(ctx context.Context, drivers engine.Drivers, in io.Reader, events io.Writer) error {
 	w := &writer{w: events}
+	done := make(chan struct{})
+	go w.beat(done)
 	result, err := attempt(ctx, drivers, in, w)
+	close(done)
 	if err != nil {
 		return w.write(message{Error: galley.AsError(err)})
 	}
@@ -131,4 +137,18 @@ func (w *writer) write(m message) error {
 	defer w.mu.Unlock()
 	_, err = w.w.Write(line)
 	return err
+}
+
+// beat writes a sign of life every launch.Heartbeat until done.
+func (w *writer) beat(done <-chan struct{}) {
+	ticks := time.NewTicker(launch.Heartbeat)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticks.C:
+			_ = w.write(message{Alive: true}) // as with events
+		}
+	}
 }
