@@ -1,6 +1,6 @@
 // Command protogen compiles the .proto files under a folder and writes the
-// generated Go beside them, with the compiler and plugins that tools/go.mod
-// pins; no protoc is needed.
+// generated Go beside them, and the OpenAPI description of their routes, with
+// the compiler and plugins that tools/go.mod pins; no protoc is needed.
 //
 //	go -C tools run ./protogen ../api
 package main
@@ -65,7 +65,10 @@ func generate(root string) error {
 	if len(services) == 0 {
 		return nil
 	}
-	return runPlugin(root, "protoc-gen-go-grpc", services, set)
+	if err := runPlugin(root, "protoc-gen-go-grpc", services, set); err != nil {
+		return err
+	}
+	return writeOpenAPI(root, files)
 }
 
 // compiledIn finds google/api/*.proto in the module that holds their Go.
