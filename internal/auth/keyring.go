@@ -56,6 +56,10 @@ func (k *Keyring) Get(id string) (Token, bool) {
 	return t, ok
 }
 
+// Live reports whether a token opens anything, by a clock that does not go
+// back.
+func (k *Keyring) Live(t Token, now time.Time) bool { return t.Live(k.advance(now)) }
+
 // HasLive reports whether there is a live token with a role.
 func (k *Keyring) HasLive(r Role, now time.Time) bool {
 	now = k.advance(now)

@@ -38,18 +38,33 @@ func (l *Limiter) Allow(key string, now time.Time) (wait time.Duration, ok bool)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.at(key, now)
-	// A clock that jumps back gives nothing and takes nothing.
-	if passed := now.Sub(b.at); passed > 0 {
-		b.left = min(l.burst, b.left+float64(passed)/float64(l.every))
-		b.at = now
-	} else if passed < -time.Hour {
-		b.at = now
-	}
+	b.fill(l, now)
 	if b.left < 1 {
 		return time.Duration((1 - b.left) * float64(l.every)), false
 	}
 	b.left--
 	return 0, true
+}
+
+// Spent reports whether a key has none left, and takes none.
+func (l *Limiter) Spent(key string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.buckets[key]
+	if !ok {
+		return false
+	}
+	b.fill(l, now)
+	return b.left < 1
+}
+
+// fill gives a bucket what has come since it was last used. A clock that jumps
+// back gives nothing and takes nothing; the time counts from there on.
+func (b *bucket) fill(l *Limiter, now time.Time) {
+	if passed := now.Sub(b.at); passed > 0 {
+		b.left = min(l.burst, b.left+float64(passed)/float64(l.every))
+	}
+	b.at = now
 }
 
 // at finds a key's bucket, or makes one in place of the oldest, and makes it

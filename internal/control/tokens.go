@@ -42,6 +42,9 @@ func OpenTokens(ctx context.Context, s *sqlite.Store, clock func() time.Time) (*
 	return &Tokens{ring: auth.NewKeyring(all), store: s, clock: clock}, nil
 }
 
+// NoTokens are those of a server without a home: none, and none can be made.
+func NoTokens() *Tokens { return &Tokens{ring: auth.NewKeyring(nil), clock: time.Now} }
+
 // Now is the time by the clock that tokens expire by.
 func (t *Tokens) Now() time.Time { return t.clock().UTC() }
 
@@ -52,6 +55,9 @@ func (t *Tokens) Authenticate(secret string) (auth.Token, error) {
 
 // HasLive reports whether there is a live token with a role.
 func (t *Tokens) HasLive(r auth.Role) bool { return t.ring.HasLive(r, t.Now()) }
+
+// Live reports whether a token opens anything now.
+func (t *Tokens) Live(token auth.Token) bool { return t.ring.Live(token, t.Now()) }
 
 // List returns all tokens, dead ones included, the oldest first.
 func (t *Tokens) List() []auth.Token { return t.ring.List() }

@@ -11,6 +11,7 @@ import (
 	controlpb "galley/api/control/v1"
 
 	"galley"
+	"galley/internal/auth"
 	"galley/internal/control"
 )
 
@@ -25,22 +26,10 @@ var _ controlpb.ControlServer = (*Control)(nil)
 // NewControl makes the API's handlers over c.
 func NewControl(c *control.Control) *Control { return &Control{control: c} }
 
-type actorKey struct{}
-
-// local is the actor of requests that nobody was named for: on loopback
-// addresses anyone on the machine may call.
-const local galley.Actor = "local"
-
-// WithActor names who asks.
-func WithActor(ctx context.Context, a galley.Actor) context.Context {
-	return context.WithValue(ctx, actorKey{}, a)
-}
-
+// actorOf is who asks, as the entrance found out.
 func actorOf(ctx context.Context) galley.Actor {
-	if a, ok := ctx.Value(actorKey{}).(galley.Actor); ok {
-		return a
-	}
-	return local
+	caller, _ := auth.CallerOf(ctx)
+	return caller.Actor
 }
 
 // maxPiece bounds one piece of a file.

@@ -88,11 +88,11 @@ func patternOf(rule *annotations.HttpRule) (verb, path string) {
 func (g *gateway) handle(a *httpAPI) {
 	taken := map[string][]string{}
 	for _, r := range g.routes {
-		a.mux.HandleFunc(r.verb+" "+r.path, func(w http.ResponseWriter, request *http.Request) { g.serve(a, r, w, request) })
+		a.mux.HandleMethod(r.verb+" "+r.path, r.fullMethod, func(w http.ResponseWriter, request *http.Request) { g.serve(a, r, w, request) })
 		taken[r.path] = append(taken[r.path], r.verb)
 	}
 	for path, verbs := range taken {
-		a.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		a.mux.Refuse(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", strings.Join(verbs, ", "))
 			a.failControl(w, &refusal{http.StatusMethodNotAllowed, printable(r.URL.Path) + " does not take " + printable(r.Method) + "; use " + strings.Join(verbs, " or ")})
 		})

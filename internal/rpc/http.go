@@ -31,7 +31,7 @@ func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 
 // An httpAPI answers routes with JSON.
 type httpAPI struct {
-	mux *http.ServeMux
+	mux *Mux
 	log *slog.Logger
 }
 
@@ -50,18 +50,14 @@ func (e *refusal) Error() string { return e.message }
 // Protocol below /v2, and the services that have REST routes below /v1, all
 // answered by what s answers over gRPC.
 func NewHTTPHandler(s *Server) http.Handler {
-	api := &httpAPI{mux: http.NewServeMux(), log: s.log}
+	api := &httpAPI{log: s.log}
+	api.mux = NewMux(s.httpEntrance, api.failRoute)
 	api.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintln(w, "galley serves the Open Inference Protocol, version 2, at /v2, and its control API at /v1")
 	})
-	api.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		err := &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; routes begin with /v1, /v2/models and /v2/health", printable(r.URL.Path))}
-		if strings.HasPrefix(r.URL.Path, "/v1/") {
-			api.failControl(w, err)
-			return
-		}
-		api.fail(w, err)
+	api.mux.Refuse("/", func(w http.ResponseWriter, r *http.Request) {
+		api.failRoute(w, r, &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; routes begin with /v1, /v2/models and /v2/health", printable(r.URL.Path))})
 	})
 	inferenceRoutes(api, s)
 	s.gateway.handle(api)
@@ -87,7 +83,7 @@ func (a *httpAPI) handle(method, path string, e endpoint) {
 		}
 		a.write(w, http.StatusOK, answer)
 	})
-	a.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+	a.mux.Refuse(path, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", method)
 		a.fail(w, &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("%s does not take %s; use %s", printable(r.URL.Path), printable(r.Method), method)})
 	})
@@ -102,6 +98,15 @@ func (a *httpAPI) guarded(e endpoint, r *http.Request) (answer any, err error) {
 		}
 	}()
 	return e(r)
+}
+
+// failRoute writes an error in the shape of the API that a path belongs to.
+func (a *httpAPI) failRoute(w http.ResponseWriter, r *http.Request, err error) {
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		a.failControl(w, err)
+		return
+	}
+	a.fail(w, err)
 }
 
 // fail writes an error in the protocol's shape.

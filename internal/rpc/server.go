@@ -38,14 +38,30 @@ type Server struct {
 	gateway   *gateway
 	inference inferencepb.GRPCInferenceServiceServer
 	log       *slog.Logger
+
+	grpcEntrance, httpEntrance *Entrance
 }
 
-// NewServer makes a server of the two services.
-func NewServer(inference inferencepb.GRPCInferenceServiceServer, control controlpb.ControlServer, log *slog.Logger) *Server {
+// A ServerOption changes what NewServer makes.
+type ServerOption func(*Server)
+
+// WithEntrances sets the ways in of the two ports. Without, everyone is let in
+// as the local caller, and no token is known.
+func WithEntrances(grpc, http *Entrance) ServerOption {
+	return func(s *Server) { s.grpcEntrance, s.httpEntrance = grpc, http }
+}
+
+// NewServer makes a server of the two services, to which more can be added.
+func NewServer(inference inferencepb.GRPCInferenceServiceServer, control controlpb.ControlServer, log *slog.Logger, options ...ServerOption) *Server {
+	open := NewOpenAccess(log).Entrance(false)
+	s := &Server{health: health.NewServer(), inference: inference, log: log, grpcEntrance: open, httpEntrance: open}
+	for _, o := range options {
+		o(s)
+	}
 	// Calls over HTTP pass these, too.
-	unary := chainUnary(unaryGuard(log))
-	stream := chainStream(streamGuard(log))
-	g := grpc.NewServer(
+	unary := chainUnary(unaryGuard(log), s.grpcEntrance.unary)
+	stream := chainStream(streamGuard(log), s.grpcEntrance.stream)
+	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -53,22 +69,24 @@ func NewServer(inference inferencepb.GRPCInferenceServiceServer, control control
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.InTapHandle(s.grpcEntrance.tap),
 		grpc.UnaryInterceptor(unary),
 		grpc.StreamInterceptor(stream),
 	)
-	s := &Server{
-		grpc: g, health: health.NewServer(), inference: inference, log: log,
-		gateway: &gateway{grpc: g, unary: unary, stream: stream},
-	}
-	// Through the gateway, which gives annotated methods their REST routes.
-	inferencepb.RegisterGRPCInferenceServiceServer(s.gateway, inference)
-	controlpb.RegisterControlServer(s.gateway, control)
-	healthpb.RegisterHealthServer(g, s.health)
-	reflection.Register(g)
-	for _, name := range []string{"", inferencepb.GRPCInferenceService_ServiceDesc.ServiceName, controlpb.Control_ServiceDesc.ServiceName} {
-		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-	}
+	s.gateway = &gateway{grpc: s.grpc, unary: unary, stream: stream}
+	inferencepb.RegisterGRPCInferenceServiceServer(s, inference)
+	controlpb.RegisterControlServer(s, control)
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	return s
+}
+
+// RegisterService adds a service, before Serve and before a handler of HTTP is
+// made: through the gateway, which gives annotated methods their REST routes.
+func (s *Server) RegisterService(desc *grpc.ServiceDesc, service any) {
+	s.gateway.RegisterService(desc, service)
+	s.health.SetServingStatus(desc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 }
 
 // Serve answers on l until Shutdown.
