@@ -21,7 +21,11 @@ func (a *app) evalCommand() *cobra.Command {
 	var baseline bool
 	c := &cobra.Command{
 		Use: "eval REF --data PATH_OR_NAME", Short: "Measure a version on data",
-		Long:    "Measure a version on a split of a registered dataset, or on a file. The report is kept with the version.",
+		Long: `Measure a version on a split of a registered dataset, or on a file. The report is
+kept with the version.
+
+If another version is in production, both answer the same rows, and the report
+says what the gate of alias prod would: exit code 0 also if it would refuse.`,
 		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,6 +113,18 @@ func printReport(w io.Writer, r map[string]any, indent string) {
 				printMetrics(w, b["metrics"], indent+"  ", fmt.Sprintf("beside it: %v", b["name"]))
 			}
 		}
+	}
+	if latency, ok := r["latency_ms"].(map[string]any); ok {
+		fmt.Fprintf(w, "%s  latency    p50 %.4v ms, p99 %.4v ms over %v single requests\n", indent, latency["p50"], latency["p99"], latency["n"])
+	}
+	if resources, ok := r["resources"].(map[string]any); ok {
+		const mib = 1 << 20
+		size, _ := resources["size_bytes"].(float64)
+		peak, _ := resources["peak_bytes"].(float64)
+		fmt.Fprintf(w, "%s  resources  %.4v rows a second, %.1f MiB on disk, %.0f MiB peak of the process\n", indent, resources["rows_per_second"], size/mib, peak/mib)
+	}
+	if gate, ok := r["gate"].(map[string]any); ok {
+		printGate(w, gate, indent+"  ")
 	}
 }
 

@@ -30,7 +30,7 @@ func (a *app) modelsCommand() *cobra.Command {
 	c.AddCommand(
 		a.modelsListCommand(), a.modelsShowCommand(), a.modelsLineageCommand(), a.modelsImportCommand(),
 		a.modelsPromoteCommand(), a.modelsRollbackCommand(), a.modelsExportCommand(), a.modelsDeleteCommand(),
-		laterCommand("diff"),
+		a.modelsHistoryCommand(), laterCommand("diff"),
 	)
 	return c
 }
@@ -184,38 +184,6 @@ func printLineage(w io.Writer, node map[string]any, indent string) {
 	}
 }
 
-func (a *app) modelsPromoteCommand() *cobra.Command {
-	var expect int64
-	var force bool
-	var reason string
-	c := &cobra.Command{
-		Use: "promote REF ALIAS", Short: "Point an alias at a version",
-		Long:    "Point an alias at a version. Traffic without a version follows the alias prod.",
-		Example: "  galley models promote news-topic@2 prod\n  galley models promote news-topic@2 prod --expect 4",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if force && reason == "" {
-				return usagef("promote: --force needs --reason")
-			}
-			request := &controlpb.PromoteRequest{Ref: args[0], Alias: args[1], Force: force, Reason: reason}
-			if cmd.Flags().Changed("expect") {
-				request.Expect = &expect
-			}
-			return a.with(cmd.Context(), func(c *client) error {
-				change, err := c.control.Promote(cmd.Context(), request)
-				if err == nil {
-					a.printChange(change)
-				}
-				return err
-			})
-		},
-	}
-	c.Flags().Int64Var(&expect, "expect", 0, "refuse if the alias is not at this generation")
-	c.Flags().BoolVar(&force, "force", false, "promote against the gate")
-	c.Flags().StringVar(&reason, "reason", "", "why, for the record")
-	return c
-}
-
 func (a *app) modelsRollbackCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "rollback NAME [ALIAS]", Short: "Return an alias to the version before", Example: "  galley models rollback news-topic",
@@ -234,18 +202,6 @@ func (a *app) modelsRollbackCommand() *cobra.Command {
 			})
 		},
 	}
-}
-
-func (a *app) printChange(c *controlpb.AliasChange) {
-	if a.json {
-		a.printJSON(map[string]any{"name": c.GetName(), "alias": c.GetAlias(), "from": c.GetFrom(), "to": c.GetTo(), "generation": c.GetGeneration()})
-		return
-	}
-	from := c.GetFrom()
-	if from == "" {
-		from = "nothing"
-	}
-	fmt.Fprintf(a.out, "%s:%s  %s -> %s  (generation %d)\n", c.GetName(), c.GetAlias(), from, c.GetTo(), c.GetGeneration())
 }
 
 func (a *app) modelsDeleteCommand() *cobra.Command {

@@ -20,7 +20,7 @@ func (a *app) quickstartCommand() *cobra.Command {
 		Use: "quickstart", Short: "Run the main job end to end on embedded headlines",
 		Long: `Run the main job end to end, on 2,400 headlines that galley brings along: freeze
 the data, pretrain, fine-tune, evaluate beside a baseline, promote, serve, ask,
-promote a worse version, roll back. It takes about two minutes on two cores.
+see the gate refuse a worse version, promote it against the gate, roll back. It takes about two minutes on two cores.
 
 Each step reads back what it claims; the command fails if one does not hold.
 The home is kept: go on with it as the last lines say.`,
@@ -153,7 +153,8 @@ func (s *story) tell(ctx context.Context) error {
 		{"promote", s.promote},
 		{"ask", s.ask},
 		{"worse", s.trainWorse},
-		{"switch", s.switchToWorse},
+		{"gate", s.refuseWorse},
+		{"force", s.forceWorse},
 		{"rollback", s.rollBack},
 	} {
 		began := time.Now()
