@@ -42,6 +42,7 @@ var layers = map[string]layer{
 	"galley/internal/store":         3, // what the databases share
 	"galley/internal/store/...":     3,
 	"galley/internal/blob":          3,
+	"galley/internal/telemetry":     3,
 	"galley/trainer/engine/onnx":    3,
 	"galley/trainer/launch/process": 3,
 	"galley/internal/control":       4,
