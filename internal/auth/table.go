@@ -49,11 +49,6 @@ var methods = map[string]Permission{
 
 	"/galley.control.v1.Maintenance/Backup": Administer,
 
-	"/galley.control.v1.Audit/GetHead":     Audit,
-	"/galley.control.v1.Audit/ListEntries": Audit,
-
-	"/galley.control.v1.Maintenance/Backup": Administer,
-
 	"/galley.control.v1.Control/AddData":       Build,
 	"/galley.control.v1.Control/GetData":       Observe,
 	"/galley.control.v1.Control/ListData":      Observe,
