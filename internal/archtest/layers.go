@@ -20,6 +20,7 @@ var layers = map[string]layer{
 	"galley/task":                1,
 	"galley/internal/audit":      1,
 	"galley/internal/auth":       1,
+	"galley/internal/backup":     1,
 	"galley/internal/kernel":     1,
 	"galley/internal/strictyaml": 1,
 	"galley/examples/headlines":  1,
