@@ -98,6 +98,9 @@ func newBatcher[In, Out any](name string, limits limits, run func(context.Contex
 // else waits for is ended.
 func (b *batcher[In, Out]) do(ctx context.Context, record *recorder, ins []In, sizes []int, bytes int64) ([]Out, timing, error) {
 	now := time.Now()
+	if len(ins) == 1 && b.seize() {
+		return b.alone(ctx, record, ins, sizes[0], now)
+	}
 	c := &call[In, Out]{
 		ctx: ctx, record: record, begun: now, urgency: now.Add(patience), bytes: bytes,
 		out: make([]Out, len(ins)), queued: len(ins), done: make(chan struct{}),
@@ -132,6 +135,57 @@ func (b *batcher[In, Out]) do(ctx context.Context, record *recorder, ins []In, s
 		panic(c.crash)
 	}
 	return c.out, c.times, c.err
+}
+
+// seize takes an executor that is free while nobody waits for one.
+func (b *batcher[In, Out]) seize() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.free == 0 || len(b.queue) > 0 {
+		return false
+	}
+	b.free--
+	return true
+}
+
+// alone runs a row on an executor that was seized. It does what the queue
+// would come to, without the queue.
+func (b *batcher[In, Out]) alone(ctx context.Context, record *recorder, ins []In, size int, now time.Time) (outs []Out, t timing, err error) {
+	defer func() {
+		b.mu.Lock()
+		if err == nil {
+			b.cost.observe(size, t.input+t.infer+t.output)
+		}
+		next := b.nextLocked()
+		b.mu.Unlock()
+		if next != nil {
+			go b.work(next)
+		}
+	}()
+	err = errPanicked
+	deadline, _ := ctx.Deadline()
+	b.mu.Lock()
+	late := b.late(ctx, deadline, size, now)
+	b.mu.Unlock()
+	if late != nil {
+		err = late
+		return nil, t, err
+	}
+	if outs, t, err = b.run(ctx, ins, size); err == nil {
+		err = b.complete(ins, outs)
+	}
+	if err == nil {
+		record.ran(1, t)
+	}
+	return outs, t, err
+}
+
+// complete checks that a run has answered each of its rows.
+func (b *batcher[In, Out]) complete(ins []In, outs []Out) error {
+	if len(outs) != len(ins) {
+		return galley.Errorf(galley.FailedPrecondition, b.name, "the graph answers %d of %d rows", len(outs), len(ins))
+	}
+	return nil
 }
 
 // enter puts a call's rows into the queue and takes as much out of it as
@@ -207,6 +261,10 @@ func (b *batcher[In, Out]) next(ended *batch[In, Out]) *batch[In, Out] {
 			close(c.done)
 		}
 	}
+	return b.nextLocked()
+}
+
+func (b *batcher[In, Out]) nextLocked() *batch[In, Out] {
 	var next *batch[In, Out]
 	if len(b.queue) > 0 {
 		next = b.form(time.Now())
@@ -229,7 +287,7 @@ func (b *batcher[In, Out]) form(now time.Time) *batch[In, Out] {
 			}
 		}
 		anchor := b.queue[first]
-		if err := b.late(anchor, now); err != nil {
+		if err := b.late(anchor.call.ctx, anchor.call.deadline, anchor.size, now); err != nil {
 			b.fail(anchor.call, err)
 			continue
 		}
@@ -245,23 +303,25 @@ func (b *batcher[In, Out]) form(now time.Time) *batch[In, Out] {
 	return nil
 }
 
-// late returns an error if a row's call has ended, or cannot be answered in
-// time even by a run of this row alone. Each refusal makes the batcher doubt
-// its estimate: nothing else would ever correct one that is too high.
-func (b *batcher[In, Out]) late(r *row[In, Out], now time.Time) error {
-	if err := r.call.ctx.Err(); err != nil {
+// late returns an error if a request has ended, or cannot be answered in time
+// even by a run of one row alone. Each refusal makes the batcher doubt its
+// estimate: nothing else would ever correct one that is too high.
+func (b *batcher[In, Out]) late(ctx context.Context, deadline time.Time, size int, now time.Time) error {
+	if err := ctx.Err(); err != nil {
 		return interrupted(b.name, err)
 	}
-	if d := r.call.deadline; !d.IsZero() {
-		if left := d.Sub(now); left <= 0 || left < b.cost.atLeast(r.size) {
-			if left > 0 {
-				b.cost.doubt()
-			}
-			return galley.Errorf(galley.DeadlineExceeded, b.name, "the deadline leaves %v, which is too little", max(left, 0).Round(time.Microsecond)).
-				WithRemedy("allow more time, or try again when the server is less busy")
-		}
+	if deadline.IsZero() {
+		return nil
 	}
-	return nil
+	left := deadline.Sub(now)
+	if left > 0 && left >= b.cost.atLeast(size) {
+		return nil
+	}
+	if left > 0 {
+		b.cost.doubt()
+	}
+	return galley.Errorf(galley.DeadlineExceeded, b.name, "the deadline leaves %v, which is too little", max(left, 0).Round(time.Microsecond)).
+		WithRemedy("allow more time, or try again when the server is less busy")
 }
 
 // take removes rows from the queue.
@@ -357,8 +417,8 @@ func (b *batcher[In, Out]) attempt(ctx context.Context, rows *batch[In, Out]) (e
 	if err != nil {
 		return err
 	}
-	if len(outs) != len(ins) {
-		return galley.Errorf(galley.FailedPrecondition, b.name, "the graph answers %d of %d rows", len(outs), len(ins))
+	if err := b.complete(ins, outs); err != nil {
+		return err
 	}
 	rows.rows[0].call.record.ran(len(ins), t)
 	b.mu.Lock()

@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +36,11 @@ type model struct {
 	input   map[string]int
 	output  map[string]int
 	names   map[string]*C.char // of inputs and outputs, freed with the session
+	fed     []string           // what errors call the inputs
+	given   []string           // and the outputs
 	bytes   int64
+
+	options sync.Pool // of *runOptions, between runs
 
 	mu     sync.Mutex
 	users  int // runs in flight and open bindings
@@ -61,6 +66,7 @@ func newSession(r *Runtime, owner *yalue.DynamicAdvancedSession, label string, m
 		}
 		m.input[v.Name] = i
 		m.inputs = append(m.inputs, v)
+		m.fed = append(m.fed, of("input", v.Name, label))
 	}
 	for i := range int(nOut) {
 		v, err := signature(native, true, i, label)
@@ -69,6 +75,7 @@ func newSession(r *Runtime, owner *yalue.DynamicAdvancedSession, label string, m
 		}
 		m.output[v.Name] = i
 		m.outputs = append(m.outputs, v)
+		m.given = append(m.given, of("output", v.Name, label))
 	}
 	m.names = map[string]*C.char{}
 	for _, v := range slices.Concat(m.inputs, m.outputs) {
@@ -184,11 +191,11 @@ func (m *model) Run(ctx context.Context, inputs map[string]*session.Tensor, outp
 		defer v.release()
 		inNames[i], fed[i] = m.names[want.Name], v.native
 	}
-	o, err := newRunOptions(m.label)
+	o, err := m.takeOptions()
 	if err != nil {
 		return nil, err
 	}
-	defer o.release()
+	defer m.options.Put(o)
 	got := make([]*C.OrtValue, len(outputs))
 	err = o.during(ctx, m.label, func() *C.OrtStatus {
 		return C.api_run(m.native, o.native, unsafe.SliceData(inNames), unsafe.SliceData(fed), C.size_t(len(fed)),
@@ -200,9 +207,22 @@ func (m *model) Run(ctx context.Context, inputs map[string]*session.Tensor, outp
 	return m.collect(outputs, got)
 }
 
+// takeOptions returns run options that no other run uses.
+func (m *model) takeOptions() (*runOptions, error) {
+	if o, ok := m.options.Get().(*runOptions); ok {
+		return o, nil
+	}
+	o, err := newRunOptions(m.label)
+	if err == nil {
+		// The pool forgets what is not used for long.
+		runtime.AddCleanup(o, func(native *C.OrtRunOptions) { C.api_run_options_release(native) }, o.native)
+	}
+	return o, err
+}
+
 // feed makes the value of an input.
 func (m *model) feed(t *session.Tensor, want onnx.Value) (*value, error) {
-	subject := of("input", want.Name, m.label)
+	subject := m.fed[m.input[want.Name]]
 	if err := matches(t, want, subject); err != nil {
 		return nil, err
 	}
@@ -213,7 +233,7 @@ func (m *model) feed(t *session.Tensor, want onnx.Value) (*value, error) {
 func (m *model) collect(names []string, got []*C.OrtValue) (map[string]*session.Tensor, error) {
 	out := make(map[string]*session.Tensor, len(got))
 	for i, native := range got {
-		t, err := wrap(native, of("output", names[i], m.label))
+		t, err := wrap(native, m.given[m.output[names[i]]])
 		if err != nil {
 			for _, rest := range got[i:] {
 				C.api_value_release(rest)

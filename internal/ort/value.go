@@ -8,6 +8,7 @@ import "C"
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"galley"
@@ -91,12 +92,16 @@ func (v *value) release() {
 	v.pinned.Unpin()
 }
 
+// infos are of *C.api_info, which is large.
+var infos = sync.Pool{New: func() any { return new(C.api_info) }}
+
 // wrap makes a tensor of a value that the runtime allocated; the tensor owns
 // the value from then on, and its Close releases it. On an error the value
 // stays the caller's.
 func wrap(native *C.OrtValue, subject string) (*session.Tensor, error) {
-	var info C.api_info
-	if err := check(C.api_value_info(native, &info), subject, "output"); err != nil {
+	info := infos.Get().(*C.api_info)
+	defer infos.Put(info)
+	if err := check(C.api_value_info(native, info), subject, "output"); err != nil {
 		return nil, err
 	}
 	if info._type == 0 || info.rank < 0 {
