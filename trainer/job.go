@@ -32,6 +32,7 @@ type Job struct {
 	Parent     galley.Digest      `json:"parent,omitempty"` // the version (or uploaded graph) that From named
 	ParentRef  string             `json:"parent_ref,omitempty"`
 	Owner      galley.Actor       `json:"owner"`
+	Tenant     string             `json:"tenant,omitempty"` // who its resources are counted for
 	Phase      Phase              `json:"phase"`
 	Attempts   []Attempt          `json:"attempts"`
 	Cancelling bool               `json:"cancelling,omitempty"`

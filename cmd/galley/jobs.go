@@ -110,7 +110,11 @@ func (a *app) jobsExplainCommand() *cobra.Command {
 					return err
 				}
 				if a.json {
-					a.printJSON(map[string]any{"job": r.GetJob(), "phase": r.GetPhase(), "reasons": append([]string{}, r.GetReasons()...)})
+					out := map[string]any{"job": r.GetJob(), "phase": r.GetPhase(), "reasons": append([]string{}, r.GetReasons()...)}
+					if w := r.GetWaiting(); w != nil {
+						out["waiting"] = waitingJSON{w.GetReason(), w.GetPlace(), w.GetResource(), w.GetNeed(), w.GetFree(), w.GetBy(), timeOf(w.GetUntil())}
+					}
+					a.printJSON(out)
 					return nil
 				}
 				fmt.Fprintf(a.out, "%s is %s\n", r.GetJob(), r.GetPhase())
@@ -121,6 +125,17 @@ func (a *app) jobsExplainCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// waitingJSON is what a job waits for.
+type waitingJSON struct {
+	Reason   string     `json:"reason"`
+	Place    int32      `json:"place,omitempty"`
+	Resource string     `json:"resource,omitempty"`
+	Need     int64      `json:"need,omitempty"`
+	Free     int64      `json:"free"`
+	By       []string   `json:"by,omitempty"`
+	Until    *time.Time `json:"until,omitempty"`
 }
 
 func (a *app) printLogs(ctx context.Context, c *client, job string, follow bool) error {
@@ -170,6 +185,10 @@ type jobJSON struct {
 	Error      *galley.Error      `json:"error,omitempty"`
 	Created    time.Time          `json:"created"`
 	Updated    time.Time          `json:"updated"`
+	Tenant     string             `json:"tenant,omitempty"`
+	Preempting string             `json:"preempting,omitempty"`
+	NotBefore  *time.Time         `json:"not_before,omitempty"`
+	Memory     int64              `json:"memory,omitempty"`
 }
 
 type progressJSON struct {
@@ -182,13 +201,15 @@ type progressJSON struct {
 }
 
 type attemptJSON struct {
-	Number  int32         `json:"number"`
-	Started time.Time     `json:"started"`
-	Ended   *time.Time    `json:"ended,omitempty"`
-	From    int64         `json:"from_step"`
-	Step    int64         `json:"step"`
-	Outcome string        `json:"outcome,omitempty"`
-	Error   *galley.Error `json:"error,omitempty"`
+	Number     int32         `json:"number"`
+	Started    time.Time     `json:"started"`
+	Ended      *time.Time    `json:"ended,omitempty"`
+	From       int64         `json:"from_step"`
+	Step       int64         `json:"step"`
+	Checkpoint int64         `json:"checkpoint,omitempty"`
+	Outcome    string        `json:"outcome,omitempty"`
+	Cause      string        `json:"cause,omitempty"`
+	Error      *galley.Error `json:"error,omitempty"`
 }
 
 func jobOf(j *controlpb.Job) jobJSON {
@@ -199,13 +220,14 @@ func jobOf(j *controlpb.Job) jobJSON {
 		Attempts: []attemptJSON{}, SpecDigest: j.GetSpecDigest(), Spec: j.GetSpec().AsMap(), Data: j.GetData(),
 		Versions: append([]string{}, j.GetVersions()...), Metrics: map[string]float64{}, Error: errorOf(j.GetError()),
 		Created: j.GetCreated().AsTime(), Updated: j.GetUpdated().AsTime(),
+		Tenant: j.GetTenant(), Preempting: j.GetPreempting(), NotBefore: timeOf(j.GetNotBefore()), Memory: j.GetMemory(),
 	}
 	for name, value := range j.GetMetrics() {
 		out.Metrics[name] = value
 	}
 	for _, t := range j.GetAttempts() {
 		out.Attempts = append(out.Attempts, attemptJSON{
-			t.GetNumber(), t.GetStarted().AsTime(), timeOf(t.GetEnded()), t.GetFromStep(), t.GetStep(), t.GetOutcome(), errorOf(t.GetError()),
+			t.GetNumber(), t.GetStarted().AsTime(), timeOf(t.GetEnded()), t.GetFromStep(), t.GetStep(), t.GetCheckpoint(), t.GetOutcome(), t.GetCause(), errorOf(t.GetError()),
 		})
 	}
 	return out
@@ -241,6 +263,9 @@ func (a *app) printJob(j *controlpb.Job) {
 		outcome := t.GetOutcome()
 		if outcome == "" {
 			outcome = "running"
+		}
+		if cause := t.GetCause(); cause != "" && cause != outcome {
+			outcome += " (" + cause + ")"
 		}
 		fmt.Fprintf(a.out, "  attempt %d  steps %d to %d  %s\n", t.GetNumber(), t.GetFromStep(), t.GetStep(), outcome)
 	}

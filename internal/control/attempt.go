@@ -30,6 +30,7 @@ type attempt struct {
 	mu      sync.Mutex
 	stopped bool
 	process launch.Attempt // nil before it is launched
+	hung    string         // how, once it was found to hang
 }
 
 // stop asks the attempt to end, whatever it is at.
@@ -41,6 +42,22 @@ func (a *attempt) stop() {
 	if a.process != nil {
 		a.process.Stop()
 	}
+}
+
+// hang kills an attempt that hangs.
+func (a *attempt) hang(how string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.hung == "" {
+		a.hung = how
+		a.process.Kill()
+	}
+}
+
+func (a *attempt) whyHung() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hung
 }
 
 // launched notes the process, and stops it if that was asked meanwhile.
@@ -93,7 +110,7 @@ func (c *Control) start(ctx context.Context, id string, number int) error {
 // tell the job.
 func (c *Control) run(j trainer.Job, a *attempt) (trainer.Event, change) {
 	if j.Cancelling {
-		return c.crashed(a, galley.Errorf(galley.Canceled, "attempt", "was cancelled before it began")), change{}
+		return c.crashed(a, trainer.Killed, galley.Errorf(galley.Canceled, "attempt", "was cancelled before it began")), change{}
 	}
 	r, err := c.request(a.ctx, j)
 	if err != nil {
@@ -111,8 +128,14 @@ func (c *Control) run(j trainer.Job, a *attempt) (trainer.Event, change) {
 		return c.finish(j, a, o.Result)
 	case launch.Failed:
 		return trainer.Broke{At: c.now(), Attempt: a.number, Err: o.Err}, change{}
+	case launch.Stopped:
+		return c.crashed(a, trainer.Killed, o.Err), change{}
 	default:
-		return c.crashed(a, o.Err), change{}
+		if how := a.whyHung(); how != "" {
+			return c.crashed(a, trainer.Hung, galley.Errorf(galley.DeadlineExceeded, "attempt", "%s, and was killed", how).
+				WithRemedy("look at the log and at the machine's load: galley jobs logs")), change{}
+		}
+		return c.crashed(a, o.Cause, o.Err), change{}
 	}
 }
 
@@ -120,15 +143,18 @@ func (c *Control) run(j trainer.Job, a *attempt) (trainer.Event, change) {
 func (c *Control) ended(a *attempt, err error) trainer.Event {
 	e := galley.AsError(err)
 	if passing(e) && e.Code != galley.ResourceExhausted {
-		return c.crashed(a, e)
+		return c.crashed(a, trainer.NotStarted, e)
 	}
 	return trainer.Broke{At: c.now(), Attempt: a.number, Err: e}
 }
 
 // crashed is the event of an attempt that is gone. One that the server itself
 // stopped does not count against the job.
-func (c *Control) crashed(a *attempt, err *galley.Error) trainer.Event {
-	return trainer.Crashed{At: c.now(), Attempt: a.number, Interrupted: c.isClosing(), Err: err}
+func (c *Control) crashed(a *attempt, cause trainer.Cause, err *galley.Error) trainer.Event {
+	if c.isClosing() {
+		cause = trainer.Interrupted
+	}
+	return trainer.Crashed{At: c.now(), Attempt: a.number, Cause: cause, Err: err}
 }
 
 // finish stages the model of an attempt that trained to the end.
@@ -202,16 +228,28 @@ func (c *Control) listen(id string, a *attempt, reports <-chan launch.Report) {
 	}
 	defer flush()
 	began := false
+	// Silence is counted in ticks that this process lived through: neither a
+	// clock that is set nor a pause of the server makes an attempt hang.
+	var silent, still time.Duration
 	for {
 		select {
 		case <-ticks.C:
 			flush()
+			silent, still = silent+logEvery, still+logEvery
+			switch {
+			case silent > c.silence:
+				a.hang(fmt.Sprintf("it gave no sign of life for %v", c.silence))
+			case still > c.stall:
+				a.hang(fmt.Sprintf("its engine reported nothing for %v", c.stall))
+			}
 		case r, more := <-reports:
 			if !more {
 				return
 			}
+			silent = 0
 			text := r.Line
 			if r.Event != nil {
+				still = 0
 				text = describe(*r.Event)
 			}
 			if text != "" {

@@ -2,7 +2,7 @@
 // queue of jobs, runs their attempts, publishes what they trained, and moves
 // aliases.
 //
-//	Submit -> job queued -> schedule: Placed -> effect: start the attempt
+//	Submit -> job queued -> scheduler's plan: Placed -> effect: start the attempt
 //	       -> its reports: Reported -> it ends: stage the bundle, Finished
 //	       -> effect: publish -> registry version, reports, alias candidate
 //
@@ -28,6 +28,7 @@ import (
 	"galley/internal/store/sqlite"
 	"galley/onnx/session"
 	"galley/registry"
+	"galley/scheduler"
 	"galley/trainer"
 	"galley/trainer/engine"
 	"galley/trainer/launch"
@@ -45,17 +46,20 @@ const (
 // maxEvaluations is how many evaluations run at once; others wait.
 const maxEvaluations = 2
 
-// Options make a Control. All but CPUs, Clock, Logger, Switch and Forget must be set.
+// Options make a Control. Store, Blobs, Launcher, Drivers and Opener must be set.
 type Options struct {
 	Home     string
 	Store    *sqlite.Store
 	Blobs    *blob.Store
 	Launcher launch.Launcher
-	Drivers  engine.Drivers   // engines that the launcher's attempts have
-	Opener   session.Opener   // runs models to evaluate them
-	CPUs     int              // shared by attempts; the machine's if 0
-	Clock    func() time.Time // time.Now if nil
-	Logger   *slog.Logger     // slog.Default() if nil
+	Drivers  engine.Drivers     // engines that the launcher's attempts have
+	Opener   session.Opener     // runs models to evaluate them
+	CPUs     int                // shared by attempts; the machine's if 0
+	Tenants  []scheduler.Tenant // weights and quotas; none if nil
+	Silence  time.Duration      // without a sign of life until an attempt is killed; 1 minute if 0
+	Stall    time.Duration      // without an event of its engine until then; 1 hour if 0
+	Clock    func() time.Time   // time.Now if nil
+	Logger   *slog.Logger       // slog.Default() if nil
 	// Switch is called after an alias has moved or, with a change without
 	// alias, a version is new, before the request that did it is answered:
 	// serving opens what traffic goes to now.
@@ -75,14 +79,19 @@ type Control struct {
 	drivers  engine.Drivers
 	opener   session.Opener
 	cpus     int
+	board    *board
+	silence  time.Duration
+	stall    time.Duration
 	clock    func() time.Time
 	log      *slog.Logger
 	switched func(context.Context, registry.Change) error
 	forget   func(model string, number int)
 	revision string
 
+	signer     signer
 	changes    hub
 	evaluating chan struct{} // one for each evaluation under way
+	batches    chan struct{} // one for each batch prediction under way
 	wake       chan struct{} // something is to be scheduled or performed
 
 	life    context.Context // of attempts and effects
@@ -102,12 +111,19 @@ type Control struct {
 func Open(ctx context.Context, o Options) (*Control, error) {
 	c := &Control{
 		home: o.Home, store: o.Store, blobs: o.Blobs, launcher: o.Launcher, drivers: o.Drivers, opener: o.Opener,
-		cpus: o.CPUs, clock: o.Clock, log: o.Logger, switched: o.Switch, forget: o.Forget, revision: o.Revision,
-		wake: make(chan struct{}, 1), draining: make(chan struct{}), evaluating: make(chan struct{}, maxEvaluations),
+		cpus: o.CPUs, silence: o.Silence, stall: o.Stall, clock: o.Clock, log: o.Logger, switched: o.Switch, forget: o.Forget, revision: o.Revision,
+		wake: make(chan struct{}, 1), draining: make(chan struct{}), evaluating: make(chan struct{}, maxEvaluations), batches: make(chan struct{}, maxBatches),
 		attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
 	}
 	if c.cpus <= 0 {
 		c.cpus = runtime.NumCPU()
+	}
+	c.board = newBoard(machine(c.cpus), o.Tenants)
+	if c.silence <= 0 {
+		c.silence = time.Minute
+	}
+	if c.stall <= 0 {
+		c.stall = time.Hour
 	}
 	if c.clock == nil {
 		c.clock = time.Now
@@ -128,7 +144,10 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		}
 	}
 	c.life, c.end = context.WithCancel(context.Background())
-	return c, c.heal(ctx)
+	if err := c.heal(ctx); err != nil {
+		return c, err
+	}
+	return c, c.fill(ctx)
 }
 
 // heal ends the attempts that ran when the server went away.
@@ -138,8 +157,9 @@ func (c *Control) heal(ctx context.Context) error {
 		return err
 	}
 	for _, j := range jobs {
+		c.board.put(j)
 		lost := galley.Errorf(galley.Aborted, j.ID, "the server went away while the attempt ran")
-		if _, err := c.step(ctx, j.ID, trainer.Crashed{At: c.now(), Attempt: j.Attempt(), Interrupted: true, Err: lost}, change{}); err != nil {
+		if _, err := c.step(ctx, j.ID, trainer.Crashed{At: c.now(), Attempt: j.Attempt(), Cause: trainer.Interrupted, Err: lost}, change{}); err != nil {
 			return err
 		}
 	}
@@ -161,6 +181,7 @@ func (c *Control) Run(ctx context.Context) {
 			return
 		case <-c.wake:
 		case <-again.C:
+			c.board.stir()
 		}
 		c.pass(ctx)
 	}

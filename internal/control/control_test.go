@@ -343,9 +343,9 @@ func TestNaN(t *testing.T) {
 	if j.Phase != trainer.Failed || j.Error.Error() != "recipe: the loss is NaN at step 7 — lower recipe.optimizer.lr" || j.Progress.Checkpoint != 5 {
 		t.Fatalf("%+v %v", j, j.Error)
 	}
-	_, reasons, err := w.Explain(t.Context(), j.ID)
-	if err != nil || len(reasons) < 2 || !strings.Contains(reasons[1], "goes on from step 5") {
-		t.Errorf("%q %v", reasons, err)
+	why, err := w.Explain(t.Context(), j.ID)
+	if err != nil || len(why.Reasons) < 2 || !strings.Contains(why.Reasons[1], "goes on from step 5") {
+		t.Errorf("%+v %v", why, err)
 	}
 	if _, err := w.Resume(t.Context(), "ann", j.ID); err != nil {
 		t.Fatal(err)
@@ -363,9 +363,9 @@ func TestCancelAndResume(t *testing.T) {
 	first, second := w.submit(t, long), w.submit(t, jobFile("next", "text-mlm", "recipe: {epochs: 1}\n"))
 	eventually(t, func() bool { j, _ := w.Job(t.Context(), first.ID); return j.Progress.Step > 5 })
 
-	_, reasons, err := w.Explain(t.Context(), second.ID)
-	if err != nil || len(reasons) != 1 || reasons[0] != "it needs 1 of 1 CPUs, and 1 are in use by "+first.ID {
-		t.Errorf("%q %v", reasons, err)
+	why, err := w.Explain(t.Context(), second.ID)
+	if err != nil || len(why.Reasons) != 1 || why.Reasons[0] != "it needs 1 of 1 CPUs, and 1 are in use by "+first.ID {
+		t.Errorf("%+v %v", why, err)
 	}
 	if _, err := w.Cancel(t.Context(), "ann", first.ID); err != nil {
 		t.Fatal(err)

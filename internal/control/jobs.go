@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"galley"
+	"galley/internal/auth"
 	"galley/internal/store"
 	"galley/registry"
 	"galley/task"
@@ -34,12 +35,12 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 	if err != nil {
 		return j, err
 	}
-	if err := c.hasRoom(ctx); err != nil {
+	if err := c.hasRoom(); err != nil {
 		return j, err
 	}
-	j.ID, j.Owner, j.Phase = jobID(spec.Name, by, key), by, trainer.Queued
+	j.ID, j.Owner, j.Tenant, j.Phase = jobID(spec.Name, by, key), by, tenantOf(ctx, by), trainer.Queued
 	j.Created = c.now()
-	j.Updated = j.Created
+	j.Updated, j.QueuedAt = j.Created, j.Created
 	stored, err := c.store.CreateJob(ctx, j, store.Commit{By: by, At: j.Created, Action: "job.submit", Detail: string(j.SpecDigest)})
 	if galley.CodeOf(err) == galley.AlreadyExists && key != "" {
 		before, err := c.store.Job(ctx, j.ID)
@@ -49,10 +50,21 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 		}
 		return before, err
 	}
-	if err == nil {
-		c.kick()
+	if err != nil {
+		return stored, err
 	}
-	return stored, err
+	c.board.put(stored)
+	defer c.kick()
+	return stored, c.learnNeeds(ctx, stored)
+}
+
+// tenantOf is who a job's resources are counted for: the caller's tenant, or
+// the caller.
+func tenantOf(ctx context.Context, by galley.Actor) string {
+	if caller, ok := auth.CallerOf(ctx); ok && caller.Tenant != "" {
+		return caller.Tenant
+	}
+	return string(by)
 }
 
 // jobID names a job. With a key it is the same each time.
@@ -68,6 +80,13 @@ func jobID(name string, by galley.Actor, key string) string {
 func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, error) {
 	j := trainer.Job{Spec: spec, SpecDigest: spec.Digest()}
 	if _, err := c.drivers.Get(spec.Engine); err != nil {
+		return j, err
+	}
+	if err := c.reachable(ctx, spec.Needs); err != nil {
+		return j, err
+	}
+	j.Memory = spec.MemoryNeed(0)
+	if err := c.tooLarge(j); err != nil {
 		return j, err
 	}
 	if spec.Data.Train != "" {
@@ -104,13 +123,24 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 		if err != nil {
 			return j, err
 		}
+		j.Memory = spec.MemoryNeed(graphSize(files))
 		return j, canGoOn(files)
 	}
 	if err != nil {
 		return j, err
 	}
 	j.Parent, j.ParentRef = v.Digest, v.Ref()
+	j.Memory = spec.MemoryNeed(graphSize(v.Artifacts))
 	return j, canGoOn(v.Artifacts)
+}
+
+// graphSize is the size of a model's largest file, in bytes.
+func graphSize(files []registry.Artifact) int64 {
+	most := int64(0)
+	for _, a := range files {
+		most = max(most, a.Size)
+	}
+	return most
 }
 
 // canGoOn checks that a model has what training it needs.
@@ -141,13 +171,27 @@ func fits(spec trainer.Spec, d store.Dataset) error {
 	return nil
 }
 
-func (c *Control) hasRoom(ctx context.Context) error {
-	queued, err := c.jobs(ctx, trainer.Queued)
-	if err == nil && len(queued) >= maxJobs {
-		err = galley.Errorf(galley.ResourceExhausted, "queue", "%d jobs wait already", len(queued)).
+func (c *Control) hasRoom() error {
+	if n := c.board.queued(); n >= maxJobs {
+		return galley.Errorf(galley.ResourceExhausted, "queue", "%d jobs wait already", n).
 			WithRemedy("wait for some to end, or cancel some")
 	}
-	return err
+	return nil
+}
+
+// reachable checks the jobs that have to succeed first.
+func (c *Control) reachable(ctx context.Context, needs []string) error {
+	for _, id := range needs {
+		need, err := c.store.Job(ctx, id)
+		if err != nil {
+			return err
+		}
+		if need.Phase == trainer.Failed || need.Phase == trainer.Cancelled {
+			return galley.Errorf(galley.FailedPrecondition, "needs", "%s is %s", id, need.Phase).
+				WithRemedy("resume it first: galley jobs resume %s", id)
+		}
+	}
+	return nil
 }
 
 // Job returns a job.

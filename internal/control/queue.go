@@ -2,10 +2,9 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 
+	"galley"
 	"galley/internal/store"
 	"galley/trainer"
 )
@@ -23,7 +22,7 @@ func (c *Control) jobs(ctx context.Context, phase trainer.Phase) ([]trainer.Job,
 			return nil, err
 		}
 		all = append(all, some...)
-		if len(some) < store.MaxList || len(all) >= maxJobs {
+		if len(some) < store.MaxList || len(all) >= 2*maxJobs {
 			slices.Reverse(all)
 			return all, nil
 		}
@@ -31,109 +30,75 @@ func (c *Control) jobs(ctx context.Context, phase trainer.Phase) ([]trainer.Job,
 	}
 }
 
-// schedule starts the jobs that wait, in the order of their submission, while
-// there are CPUs for the first of them.
-func (c *Control) schedule(ctx context.Context) error {
-	if c.isClosing() {
-		return nil
-	}
-	queued, err := c.jobs(ctx, trainer.Queued)
-	if err != nil || len(queued) == 0 {
-		return err
-	}
-	running, err := c.jobs(ctx, trainer.Running)
-	if err != nil {
-		return err
-	}
-	free := c.cpus - c.used(running)
-	for _, j := range queued {
-		need := c.need(j)
-		if need > free {
-			return nil
-		}
-		if _, err := c.step(ctx, j.ID, trainer.Placed{At: c.now()}, change{}); err != nil {
-			return err
-		}
-		free -= need
-	}
-	return nil
-}
-
 // need is how many of the CPUs a job takes. One that asks for more than there
 // are takes all.
 func (c *Control) need(j trainer.Job) int { return max(1, min(j.Spec.Resources.CPUs, c.cpus)) }
 
-func (c *Control) used(running []trainer.Job) int {
-	n := 0
-	for _, j := range running {
-		n += c.need(j)
+// schedule plans what is to run on this machine, and has it happen: jobs
+// start, others make room, those that wait for what will never be end.
+func (c *Control) schedule(ctx context.Context) error {
+	if c.isClosing() {
+		return nil
 	}
-	return n
+	for id, e := range c.board.missed() {
+		e.At = c.now()
+		if err := c.decide(ctx, id, e); err != nil {
+			return err
+		}
+	}
+	p := c.board.plan(c.now())
+	for _, v := range p.Preempt {
+		if err := c.decide(ctx, v.Job, trainer.PreemptAsked{At: c.now(), For: v.For}); err != nil {
+			return err
+		}
+	}
+	for _, s := range p.Start {
+		if err := c.decide(ctx, s.Job, trainer.Placed{At: c.now()}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Explain says why a job is as it is: what it waits for, or how it ended.
-func (c *Control) Explain(ctx context.Context, id string) (trainer.Job, []string, error) {
-	j, err := c.store.Job(ctx, id)
+// decide is a step that the scheduler asks for. A job that has changed since
+// it was planned for refuses, and is planned for again.
+func (c *Control) decide(ctx context.Context, id string, e trainer.Event) error {
+	_, err := c.step(ctx, id, e, change{})
+	if galley.CodeOf(err) == galley.FailedPrecondition {
+		return nil
+	}
 	if err != nil {
-		return j, nil, err
+		c.board.stir()
 	}
-	var reasons []string
-	say := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
-	switch j.Phase {
-	case trainer.Queued:
-		if err := c.explainWaiting(ctx, j, say); err != nil {
-			return j, nil, err
-		}
-	case trainer.Running:
-		last := j.Attempts[len(j.Attempts)-1]
-		switch {
-		case last.Ended != nil:
-			say("attempt %d has finished; its model is being published", last.Number)
-		case j.Cancelling:
-			say("attempt %d has been asked to stop, and stores a checkpoint", last.Number)
-		case j.Progress.Steps == 0:
-			say("attempt %d prepares its data and model", last.Number)
-		default:
-			say("attempt %d is at step %d of %d; its last checkpoint is of step %d", last.Number, j.Progress.Step, j.Progress.Steps, j.Progress.Checkpoint)
-		}
-	case trainer.Succeeded:
-		say("published as %s", strings.Join(j.Versions, ", "))
-	case trainer.Failed:
-		if j.Error != nil {
-			say("%s", j.Error.Error())
-		}
-		say("galley jobs resume %s goes on from step %d", j.ID, j.Progress.Checkpoint)
-	case trainer.Cancelled:
-		say("cancelled; galley jobs resume %s goes on from step %d", j.ID, j.Progress.Checkpoint)
-	}
-	for _, a := range j.Attempts {
-		if a.Error != nil && a.Outcome != "error" {
-			say("attempt %d was %s at step %d: %s", a.Number, a.Outcome, a.Step, a.Error.Message)
-		}
-	}
-	return j, reasons, nil
+	return err
 }
 
-func (c *Control) explainWaiting(ctx context.Context, j trainer.Job, say func(string, ...any)) error {
-	running, err := c.jobs(ctx, trainer.Running)
-	if err != nil {
-		return err
-	}
+// fill puts the jobs that wait onto the board, as they are stored.
+func (c *Control) fill(ctx context.Context) error {
 	queued, err := c.jobs(ctx, trainer.Queued)
 	if err != nil {
 		return err
 	}
-	if before := slices.IndexFunc(queued, func(q trainer.Job) bool { return q.ID == j.ID }); before > 0 {
-		say("%d jobs are before it in the queue, the first is %s", before, queued[0].ID)
+	for _, j := range queued {
+		c.board.put(j)
 	}
-	if used := c.used(running); c.need(j) > c.cpus-used {
-		var names []string
-		for _, r := range running[:min(len(running), 10)] {
-			names = append(names, r.ID)
+	for _, j := range queued {
+		if err := c.learnNeeds(ctx, j); err != nil {
+			return err
 		}
-		say("it needs %d of %d CPUs, and %d are in use by %s", c.need(j), c.cpus, used, strings.Join(names, ", "))
-	} else {
-		say("it starts at the next pass of the scheduler")
+	}
+	return nil
+}
+
+// learnNeeds looks up the jobs that a job on the board waits for. It is on
+// the board already, so what changes meanwhile is not missed.
+func (c *Control) learnNeeds(ctx context.Context, j trainer.Job) error {
+	for _, id := range j.Spec.Needs {
+		need, err := c.store.Job(ctx, id)
+		if err != nil {
+			return err
+		}
+		c.board.note(need)
 	}
 	return nil
 }

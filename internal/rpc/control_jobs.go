@@ -99,14 +99,29 @@ func attemptAt(j trainer.Job, at time.Time) int32 {
 
 // ExplainJob says why a job is as it is.
 func (s *Control) ExplainJob(ctx context.Context, r *controlpb.JobRequest) (*controlpb.ExplainJobResponse, error) {
-	j, reasons, err := s.control.Explain(ctx, r.GetJob())
+	e, err := s.control.Explain(ctx, r.GetJob())
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	for i := range reasons {
-		reasons[i] = utf8Text(reasons[i])
+	out := &controlpb.ExplainJobResponse{Job: e.Job.ID, Phase: string(e.Job.Phase)}
+	for _, reason := range e.Reasons {
+		out.Reasons = append(out.Reasons, utf8Text(reason))
 	}
-	return &controlpb.ExplainJobResponse{Job: j.ID, Phase: string(j.Phase), Reasons: reasons}, nil
+	if w := e.Waiting; w != nil {
+		out.Waiting = &controlpb.Waiting{Reason: string(w.Reason), Place: int32(w.Place), By: w.By, Until: timeOf(w.Until)}
+		if w.Need > 0 {
+			out.Waiting.Resource, out.Waiting.Need, out.Waiting.Free = w.Kind.String(), w.Need, w.Free
+		}
+	}
+	return out, nil
+}
+
+// timeOf is nil for no time.
+func timeOf(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
 }
 
 func jobOf(j trainer.Job) (*controlpb.Job, error) {
@@ -122,11 +137,12 @@ func jobOf(j trainer.Job) (*controlpb.Job, error) {
 		},
 		SpecDigest: string(j.SpecDigest), Spec: spec, Metrics: j.Metrics, Versions: j.Versions, Error: errorOf(j.Error), Data: j.Data,
 		Created: timestamppb.New(j.Created), Updated: timestamppb.New(j.Updated), Owner: string(j.Owner),
+		Tenant: j.Tenant, Preempting: j.Preempting, NotBefore: timeOf(j.NotBefore), Memory: j.Memory,
 	}
 	for _, a := range j.Attempts {
 		attempt := &controlpb.Attempt{
 			Number: int32(a.Number), Started: timestamppb.New(a.Started), FromStep: int64(a.From), Step: int64(a.Step),
-			Outcome: a.Outcome, Error: errorOf(a.Error),
+			Outcome: a.Outcome, Error: errorOf(a.Error), Cause: string(a.Cause), Checkpoint: int64(a.Checkpoint),
 		}
 		if a.Ended != nil {
 			attempt.Ended = timestamppb.New(*a.Ended)

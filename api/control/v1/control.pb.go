@@ -853,6 +853,10 @@ type Job struct {
 	Created       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created,proto3" json:"created,omitempty"`
 	Updated       *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated,proto3" json:"updated,omitempty"`
 	Owner         string                 `protobuf:"bytes,16,opt,name=owner,proto3" json:"owner,omitempty"`
+	Tenant        string                 `protobuf:"bytes,17,opt,name=tenant,proto3" json:"tenant,omitempty"`                        // who its resources are counted for
+	Preempting    string                 `protobuf:"bytes,18,opt,name=preempting,proto3" json:"preempting,omitempty"`                // the job that its attempt makes room for
+	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"` // until then it backs off
+	Memory        int64                  `protobuf:"varint,20,opt,name=memory,proto3" json:"memory,omitempty"`                       // bytes that an attempt reserves
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -999,6 +1003,34 @@ func (x *Job) GetOwner() string {
 	return ""
 }
 
+func (x *Job) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Job) GetPreempting() string {
+	if x != nil {
+		return x.Preempting
+	}
+	return ""
+}
+
+func (x *Job) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *Job) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          int64                  `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
@@ -1098,8 +1130,10 @@ type Attempt struct {
 	Ended         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=ended,proto3" json:"ended,omitempty"`
 	FromStep      int64                  `protobuf:"varint,4,opt,name=from_step,json=fromStep,proto3" json:"from_step,omitempty"`
 	Step          int64                  `protobuf:"varint,5,opt,name=step,proto3" json:"step,omitempty"`
-	Outcome       string                 `protobuf:"bytes,6,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Outcome       string                 `protobuf:"bytes,6,opt,name=outcome,proto3" json:"outcome,omitempty"` // finished, crashed, error, interrupted, preempted; empty while it runs
 	Error         *Error                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Cause         string                 `protobuf:"bytes,8,opt,name=cause,proto3" json:"cause,omitempty"` // unless it finished: killed, died, hung, out of memory, …
+	Checkpoint    int64                  `protobuf:"varint,9,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1181,6 +1215,20 @@ func (x *Attempt) GetError() *Error {
 		return x.Error
 	}
 	return nil
+}
+
+func (x *Attempt) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Attempt) GetCheckpoint() int64 {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return 0
 }
 
 type Error struct {
@@ -1479,7 +1527,8 @@ type ExplainJobResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Phase         string                 `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
-	Reasons       []string               `protobuf:"bytes,3,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Reasons       []string               `protobuf:"bytes,3,rep,name=reasons,proto3" json:"reasons,omitempty"` // for people
+	Waiting       *Waiting               `protobuf:"bytes,4,opt,name=waiting,proto3" json:"waiting,omitempty"` // of a job that waits
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1535,6 +1584,106 @@ func (x *ExplainJobResponse) GetReasons() []string {
 	return nil
 }
 
+func (x *ExplainJobResponse) GetWaiting() *Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// Waiting is what a job waits for.
+type Waiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`     // dependency, back-off, too large, over quota, quota, capacity, reservation
+	Place         int32                  `protobuf:"varint,2,opt,name=place,proto3" json:"place,omitempty"`      // among the jobs that wait for resources, from 1; 0 if it waits for something else
+	Resource      string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"` // cpu (thousandths of a core), memory (bytes), gpu
+	Need          int64                  `protobuf:"varint,4,opt,name=need,proto3" json:"need,omitempty"`        // of it
+	Free          int64                  `protobuf:"varint,5,opt,name=free,proto3" json:"free,omitempty"`        // of it, on the machines or of the quota
+	By            []string               `protobuf:"bytes,6,rep,name=by,proto3" json:"by,omitempty"`             // jobs in the way: at most ten
+	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_control_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Waiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Waiting) GetPlace() int32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Waiting) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *Waiting) GetNeed() int64 {
+	if x != nil {
+		return x.Need
+	}
+	return 0
+}
+
+func (x *Waiting) GetFree() int64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *Waiting) GetBy() []string {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *Waiting) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 type ListModelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1543,7 +1692,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1555,7 +1704,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1568,7 +1717,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 type ListModelsResponse struct {
@@ -1580,7 +1729,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1741,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1754,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1625,7 +1774,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1786,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1799,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Model) GetName() string {
@@ -1676,7 +1825,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1837,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1850,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VersionRequest) GetRef() string {
@@ -1730,7 +1879,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1891,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1904,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Version) GetRef() string {
@@ -1846,7 +1995,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2007,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2020,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *File) GetPath() string {
@@ -1904,7 +2053,7 @@ type LineageResponse struct {
 
 func (x *LineageResponse) Reset() {
 	*x = LineageResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2065,7 @@ func (x *LineageResponse) String() string {
 func (*LineageResponse) ProtoMessage() {}
 
 func (x *LineageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2078,7 @@ func (x *LineageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LineageResponse.ProtoReflect.Descriptor instead.
 func (*LineageResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LineageResponse) GetLineage() *structpb.Struct {
@@ -1950,7 +2099,7 @@ type ImportModelRequest struct {
 
 func (x *ImportModelRequest) Reset() {
 	*x = ImportModelRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2111,7 @@ func (x *ImportModelRequest) String() string {
 func (*ImportModelRequest) ProtoMessage() {}
 
 func (x *ImportModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2124,7 @@ func (x *ImportModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportModelRequest.ProtoReflect.Descriptor instead.
 func (*ImportModelRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ImportModelRequest) GetName() string {
@@ -2016,7 +2165,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2177,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2190,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PromoteRequest) GetRef() string {
@@ -2103,7 +2252,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2264,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2277,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RollbackRequest) GetName() string {
@@ -2164,7 +2313,7 @@ type AliasChange struct {
 
 func (x *AliasChange) Reset() {
 	*x = AliasChange{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2325,7 @@ func (x *AliasChange) String() string {
 func (*AliasChange) ProtoMessage() {}
 
 func (x *AliasChange) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2338,7 @@ func (x *AliasChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasChange.ProtoReflect.Descriptor instead.
 func (*AliasChange) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AliasChange) GetName() string {
@@ -2280,7 +2429,7 @@ type AliasHistoryRequest struct {
 
 func (x *AliasHistoryRequest) Reset() {
 	*x = AliasHistoryRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2441,7 @@ func (x *AliasHistoryRequest) String() string {
 func (*AliasHistoryRequest) ProtoMessage() {}
 
 func (x *AliasHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2454,7 @@ func (x *AliasHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasHistoryRequest.ProtoReflect.Descriptor instead.
 func (*AliasHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AliasHistoryRequest) GetName() string {
@@ -2338,7 +2487,7 @@ type AliasHistoryResponse struct {
 
 func (x *AliasHistoryResponse) Reset() {
 	*x = AliasHistoryResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2499,7 @@ func (x *AliasHistoryResponse) String() string {
 func (*AliasHistoryResponse) ProtoMessage() {}
 
 func (x *AliasHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2512,7 @@ func (x *AliasHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasHistoryResponse.ProtoReflect.Descriptor instead.
 func (*AliasHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AliasHistoryResponse) GetChanges() []*AliasChange {
@@ -2383,7 +2532,7 @@ type DiffVersionsRequest struct {
 
 func (x *DiffVersionsRequest) Reset() {
 	*x = DiffVersionsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2544,7 @@ func (x *DiffVersionsRequest) String() string {
 func (*DiffVersionsRequest) ProtoMessage() {}
 
 func (x *DiffVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2557,7 @@ func (x *DiffVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffVersionsRequest.ProtoReflect.Descriptor instead.
 func (*DiffVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DiffVersionsRequest) GetA() string {
@@ -2434,7 +2583,7 @@ type DiffVersionsResponse struct {
 
 func (x *DiffVersionsResponse) Reset() {
 	*x = DiffVersionsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2595,7 @@ func (x *DiffVersionsResponse) String() string {
 func (*DiffVersionsResponse) ProtoMessage() {}
 
 func (x *DiffVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2608,7 @@ func (x *DiffVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffVersionsResponse.ProtoReflect.Descriptor instead.
 func (*DiffVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DiffVersionsResponse) GetDiff() *structpb.Struct {
@@ -2481,7 +2630,7 @@ type FileChunk struct {
 
 func (x *FileChunk) Reset() {
 	*x = FileChunk{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +2642,7 @@ func (x *FileChunk) String() string {
 func (*FileChunk) ProtoMessage() {}
 
 func (x *FileChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +2655,7 @@ func (x *FileChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileChunk.ProtoReflect.Descriptor instead.
 func (*FileChunk) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FileChunk) GetPath() string {
@@ -2546,7 +2695,7 @@ type DeleteVersionResponse struct {
 
 func (x *DeleteVersionResponse) Reset() {
 	*x = DeleteVersionResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2707,7 @@ func (x *DeleteVersionResponse) String() string {
 func (*DeleteVersionResponse) ProtoMessage() {}
 
 func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2720,7 @@ func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVersionResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeleteVersionResponse) GetRef() string {
@@ -2594,7 +2743,7 @@ type EvaluateRequest struct {
 
 func (x *EvaluateRequest) Reset() {
 	*x = EvaluateRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2755,7 @@ func (x *EvaluateRequest) String() string {
 func (*EvaluateRequest) ProtoMessage() {}
 
 func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2768,7 @@ func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateRequest.ProtoReflect.Descriptor instead.
 func (*EvaluateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *EvaluateRequest) GetPart() isEvaluateRequest_Part {
@@ -2677,7 +2826,7 @@ type EvaluateHeader struct {
 
 func (x *EvaluateHeader) Reset() {
 	*x = EvaluateHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2838,7 @@ func (x *EvaluateHeader) String() string {
 func (*EvaluateHeader) ProtoMessage() {}
 
 func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2851,7 @@ func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateHeader.ProtoReflect.Descriptor instead.
 func (*EvaluateHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EvaluateHeader) GetRef() string {
@@ -2757,7 +2906,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2918,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2931,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Report) GetDigest() string {
@@ -2866,7 +3015,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x1e\n" +
 	"\n" +
 	"JobRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\x8b\x05\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x96\x06\n" +
 	"\x03Job\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -2885,7 +3034,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04data\x18\r \x01(\tR\x04data\x124\n" +
 	"\acreated\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
 	"\aupdated\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x12\x14\n" +
-	"\x05owner\x18\x10 \x01(\tR\x05owner\x1a:\n" +
+	"\x05owner\x18\x10 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06tenant\x18\x11 \x01(\tR\x06tenant\x12\x1e\n" +
+	"\n" +
+	"preempting\x18\x12 \x01(\tR\n" +
+	"preempting\x129\n" +
+	"\n" +
+	"not_before\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x16\n" +
+	"\x06memory\x18\x14 \x01(\x03R\x06memory\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xb6\x01\n" +
@@ -2898,7 +3054,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x06 \x01(\x03R\n" +
 	"checkpoint\x12&\n" +
-	"\x0frows_per_second\x18\a \x01(\x03R\rrowsPerSecond\"\x84\x02\n" +
+	"\x0frows_per_second\x18\a \x01(\x03R\rrowsPerSecond\"\xba\x02\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x124\n" +
 	"\astarted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
@@ -2906,7 +3062,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tfrom_step\x18\x04 \x01(\x03R\bfromStep\x12\x12\n" +
 	"\x04step\x18\x05 \x01(\x03R\x04step\x12\x18\n" +
 	"\aoutcome\x18\x06 \x01(\tR\aoutcome\x12.\n" +
-	"\x05error\x18\a \x01(\v2\x18.galley.control.v1.ErrorR\x05error\"g\n" +
+	"\x05error\x18\a \x01(\v2\x18.galley.control.v1.ErrorR\x05error\x12\x14\n" +
+	"\x05cause\x18\b \x01(\tR\x05cause\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\t \x01(\x03R\n" +
+	"checkpoint\"g\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
@@ -2925,11 +3085,20 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text\"V\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"\x8c\x01\n" +
 	"\x12ExplainJobResponse\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x18\n" +
-	"\areasons\x18\x03 \x03(\tR\areasons\"\x13\n" +
+	"\areasons\x18\x03 \x03(\tR\areasons\x124\n" +
+	"\awaiting\x18\x04 \x01(\v2\x1a.galley.control.v1.WaitingR\awaiting\"\xbd\x01\n" +
+	"\aWaiting\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\x05R\x05place\x12\x1a\n" +
+	"\bresource\x18\x03 \x01(\tR\bresource\x12\x12\n" +
+	"\x04need\x18\x04 \x01(\x03R\x04need\x12\x12\n" +
+	"\x04free\x18\x05 \x01(\x03R\x04free\x12\x0e\n" +
+	"\x02by\x18\x06 \x03(\tR\x02by\x120\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x13\n" +
 	"\x11ListModelsRequest\"F\n" +
 	"\x12ListModelsResponse\x120\n" +
 	"\x06models\x18\x01 \x03(\v2\x18.galley.control.v1.ModelR\x06models\"S\n" +
@@ -3067,7 +3236,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_control_v1_control_proto_goTypes = []any{
 	(*FilePiece)(nil),             // 0: galley.control.v1.FilePiece
 	(*AddDataRequest)(nil),        // 1: galley.control.v1.AddDataRequest
@@ -3091,121 +3260,125 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*JobLogsRequest)(nil),        // 19: galley.control.v1.JobLogsRequest
 	(*LogLine)(nil),               // 20: galley.control.v1.LogLine
 	(*ExplainJobResponse)(nil),    // 21: galley.control.v1.ExplainJobResponse
-	(*ListModelsRequest)(nil),     // 22: galley.control.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 23: galley.control.v1.ListModelsResponse
-	(*Model)(nil),                 // 24: galley.control.v1.Model
-	(*VersionRequest)(nil),        // 25: galley.control.v1.VersionRequest
-	(*Version)(nil),               // 26: galley.control.v1.Version
-	(*File)(nil),                  // 27: galley.control.v1.File
-	(*LineageResponse)(nil),       // 28: galley.control.v1.LineageResponse
-	(*ImportModelRequest)(nil),    // 29: galley.control.v1.ImportModelRequest
-	(*PromoteRequest)(nil),        // 30: galley.control.v1.PromoteRequest
-	(*RollbackRequest)(nil),       // 31: galley.control.v1.RollbackRequest
-	(*AliasChange)(nil),           // 32: galley.control.v1.AliasChange
-	(*AliasHistoryRequest)(nil),   // 33: galley.control.v1.AliasHistoryRequest
-	(*AliasHistoryResponse)(nil),  // 34: galley.control.v1.AliasHistoryResponse
-	(*DiffVersionsRequest)(nil),   // 35: galley.control.v1.DiffVersionsRequest
-	(*DiffVersionsResponse)(nil),  // 36: galley.control.v1.DiffVersionsResponse
-	(*FileChunk)(nil),             // 37: galley.control.v1.FileChunk
-	(*DeleteVersionResponse)(nil), // 38: galley.control.v1.DeleteVersionResponse
-	(*EvaluateRequest)(nil),       // 39: galley.control.v1.EvaluateRequest
-	(*EvaluateHeader)(nil),        // 40: galley.control.v1.EvaluateHeader
-	(*Report)(nil),                // 41: galley.control.v1.Report
-	nil,                           // 42: galley.control.v1.Split.ClassesEntry
-	nil,                           // 43: galley.control.v1.Split.LanguagesEntry
-	nil,                           // 44: galley.control.v1.Job.MetricsEntry
-	nil,                           // 45: galley.control.v1.Version.MetricsEntry
-	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 47: google.protobuf.Struct
+	(*Waiting)(nil),               // 22: galley.control.v1.Waiting
+	(*ListModelsRequest)(nil),     // 23: galley.control.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 24: galley.control.v1.ListModelsResponse
+	(*Model)(nil),                 // 25: galley.control.v1.Model
+	(*VersionRequest)(nil),        // 26: galley.control.v1.VersionRequest
+	(*Version)(nil),               // 27: galley.control.v1.Version
+	(*File)(nil),                  // 28: galley.control.v1.File
+	(*LineageResponse)(nil),       // 29: galley.control.v1.LineageResponse
+	(*ImportModelRequest)(nil),    // 30: galley.control.v1.ImportModelRequest
+	(*PromoteRequest)(nil),        // 31: galley.control.v1.PromoteRequest
+	(*RollbackRequest)(nil),       // 32: galley.control.v1.RollbackRequest
+	(*AliasChange)(nil),           // 33: galley.control.v1.AliasChange
+	(*AliasHistoryRequest)(nil),   // 34: galley.control.v1.AliasHistoryRequest
+	(*AliasHistoryResponse)(nil),  // 35: galley.control.v1.AliasHistoryResponse
+	(*DiffVersionsRequest)(nil),   // 36: galley.control.v1.DiffVersionsRequest
+	(*DiffVersionsResponse)(nil),  // 37: galley.control.v1.DiffVersionsResponse
+	(*FileChunk)(nil),             // 38: galley.control.v1.FileChunk
+	(*DeleteVersionResponse)(nil), // 39: galley.control.v1.DeleteVersionResponse
+	(*EvaluateRequest)(nil),       // 40: galley.control.v1.EvaluateRequest
+	(*EvaluateHeader)(nil),        // 41: galley.control.v1.EvaluateHeader
+	(*Report)(nil),                // 42: galley.control.v1.Report
+	nil,                           // 43: galley.control.v1.Split.ClassesEntry
+	nil,                           // 44: galley.control.v1.Split.LanguagesEntry
+	nil,                           // 45: galley.control.v1.Job.MetricsEntry
+	nil,                           // 46: galley.control.v1.Version.MetricsEntry
+	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 48: google.protobuf.Struct
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	2,  // 0: galley.control.v1.AddDataRequest.header:type_name -> galley.control.v1.AddDataHeader
 	0,  // 1: galley.control.v1.AddDataRequest.piece:type_name -> galley.control.v1.FilePiece
 	4,  // 2: galley.control.v1.Dataset.splits:type_name -> galley.control.v1.Split
 	5,  // 3: galley.control.v1.Dataset.rejected:type_name -> galley.control.v1.Rejection
-	46, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
-	42, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
-	43, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
+	47, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
+	43, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
+	44, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
 	3,  // 7: galley.control.v1.ListDataResponse.datasets:type_name -> galley.control.v1.Dataset
 	0,  // 8: galley.control.v1.UploadModelRequest.piece:type_name -> galley.control.v1.FilePiece
 	14, // 9: galley.control.v1.Job.progress:type_name -> galley.control.v1.Progress
 	15, // 10: galley.control.v1.Job.attempts:type_name -> galley.control.v1.Attempt
-	47, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
-	44, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
+	48, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
+	45, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
 	16, // 13: galley.control.v1.Job.error:type_name -> galley.control.v1.Error
-	46, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
-	46, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
-	46, // 16: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
-	46, // 17: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
-	16, // 18: galley.control.v1.Attempt.error:type_name -> galley.control.v1.Error
-	13, // 19: galley.control.v1.ListJobsResponse.jobs:type_name -> galley.control.v1.Job
-	46, // 20: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	24, // 21: galley.control.v1.ListModelsResponse.models:type_name -> galley.control.v1.Model
-	26, // 22: galley.control.v1.Model.versions:type_name -> galley.control.v1.Version
-	41, // 23: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
-	47, // 24: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
-	45, // 25: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
-	27, // 26: galley.control.v1.Version.files:type_name -> galley.control.v1.File
-	46, // 27: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
-	47, // 28: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
-	46, // 29: galley.control.v1.AliasChange.time:type_name -> google.protobuf.Timestamp
-	47, // 30: galley.control.v1.AliasChange.gate:type_name -> google.protobuf.Struct
-	32, // 31: galley.control.v1.AliasHistoryResponse.changes:type_name -> galley.control.v1.AliasChange
-	47, // 32: galley.control.v1.DiffVersionsResponse.diff:type_name -> google.protobuf.Struct
-	40, // 33: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
-	0,  // 34: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
-	47, // 35: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
-	1,  // 36: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
-	6,  // 37: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
-	7,  // 38: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
-	9,  // 39: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
-	11, // 40: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
-	12, // 41: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
-	17, // 42: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
-	12, // 43: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
-	19, // 44: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
-	12, // 45: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
-	12, // 46: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
-	12, // 47: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
-	22, // 48: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
-	25, // 49: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
-	25, // 50: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
-	29, // 51: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
-	30, // 52: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
-	31, // 53: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
-	33, // 54: galley.control.v1.Control.AliasHistory:input_type -> galley.control.v1.AliasHistoryRequest
-	35, // 55: galley.control.v1.Control.DiffVersions:input_type -> galley.control.v1.DiffVersionsRequest
-	25, // 56: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
-	25, // 57: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
-	39, // 58: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
-	3,  // 59: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
-	3,  // 60: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
-	8,  // 61: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
-	10, // 62: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
-	13, // 63: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
-	13, // 64: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
-	18, // 65: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
-	13, // 66: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
-	20, // 67: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
-	13, // 68: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
-	13, // 69: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
-	21, // 70: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
-	23, // 71: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
-	26, // 72: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
-	28, // 73: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
-	26, // 74: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
-	32, // 75: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
-	32, // 76: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
-	34, // 77: galley.control.v1.Control.AliasHistory:output_type -> galley.control.v1.AliasHistoryResponse
-	36, // 78: galley.control.v1.Control.DiffVersions:output_type -> galley.control.v1.DiffVersionsResponse
-	37, // 79: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
-	38, // 80: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
-	41, // 81: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
-	59, // [59:82] is the sub-list for method output_type
-	36, // [36:59] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	47, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
+	47, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
+	47, // 16: galley.control.v1.Job.not_before:type_name -> google.protobuf.Timestamp
+	47, // 17: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
+	47, // 18: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
+	16, // 19: galley.control.v1.Attempt.error:type_name -> galley.control.v1.Error
+	13, // 20: galley.control.v1.ListJobsResponse.jobs:type_name -> galley.control.v1.Job
+	47, // 21: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	22, // 22: galley.control.v1.ExplainJobResponse.waiting:type_name -> galley.control.v1.Waiting
+	47, // 23: galley.control.v1.Waiting.until:type_name -> google.protobuf.Timestamp
+	25, // 24: galley.control.v1.ListModelsResponse.models:type_name -> galley.control.v1.Model
+	27, // 25: galley.control.v1.Model.versions:type_name -> galley.control.v1.Version
+	42, // 26: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
+	48, // 27: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
+	46, // 28: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
+	28, // 29: galley.control.v1.Version.files:type_name -> galley.control.v1.File
+	47, // 30: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
+	48, // 31: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
+	47, // 32: galley.control.v1.AliasChange.time:type_name -> google.protobuf.Timestamp
+	48, // 33: galley.control.v1.AliasChange.gate:type_name -> google.protobuf.Struct
+	33, // 34: galley.control.v1.AliasHistoryResponse.changes:type_name -> galley.control.v1.AliasChange
+	48, // 35: galley.control.v1.DiffVersionsResponse.diff:type_name -> google.protobuf.Struct
+	41, // 36: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
+	0,  // 37: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
+	48, // 38: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
+	1,  // 39: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
+	6,  // 40: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
+	7,  // 41: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
+	9,  // 42: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
+	11, // 43: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
+	12, // 44: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
+	17, // 45: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
+	12, // 46: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
+	19, // 47: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
+	12, // 48: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
+	12, // 49: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
+	12, // 50: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
+	23, // 51: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
+	26, // 52: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
+	26, // 53: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
+	30, // 54: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
+	31, // 55: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
+	32, // 56: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
+	34, // 57: galley.control.v1.Control.AliasHistory:input_type -> galley.control.v1.AliasHistoryRequest
+	36, // 58: galley.control.v1.Control.DiffVersions:input_type -> galley.control.v1.DiffVersionsRequest
+	26, // 59: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
+	26, // 60: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
+	40, // 61: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
+	3,  // 62: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
+	3,  // 63: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
+	8,  // 64: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
+	10, // 65: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
+	13, // 66: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
+	13, // 67: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
+	18, // 68: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
+	13, // 69: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
+	20, // 70: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
+	13, // 71: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
+	13, // 72: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
+	21, // 73: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
+	24, // 74: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
+	27, // 75: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
+	29, // 76: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
+	27, // 77: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
+	33, // 78: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
+	33, // 79: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
+	35, // 80: galley.control.v1.Control.AliasHistory:output_type -> galley.control.v1.AliasHistoryResponse
+	37, // 81: galley.control.v1.Control.DiffVersions:output_type -> galley.control.v1.DiffVersionsResponse
+	38, // 82: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
+	39, // 83: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
+	42, // 84: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
+	62, // [62:85] is the sub-list for method output_type
+	39, // [39:62] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3217,8 +3390,8 @@ func file_control_v1_control_proto_init() {
 		(*AddDataRequest_Header)(nil),
 		(*AddDataRequest_Piece)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[30].OneofWrappers = []any{}
-	file_control_v1_control_proto_msgTypes[39].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[31].OneofWrappers = []any{}
+	file_control_v1_control_proto_msgTypes[40].OneofWrappers = []any{
 		(*EvaluateRequest_Header)(nil),
 		(*EvaluateRequest_Piece)(nil),
 	}
@@ -3228,7 +3401,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -139,10 +139,10 @@ func (c *child) readLog() {
 	}
 }
 
-// namesCrash reports whether a line begins the report of a crash that Go's
+// namesCrash reports whether a line begins the report of a crash that C++ or Go's
 // runtime writes; a long trace follows it.
 func namesCrash(line string) bool {
-	return hasAnyPrefix(line, []string{"panic: ", "fatal error: ", "SIG"})
+	return hasAnyPrefix(line, []string{"panic: ", "fatal error: ", "terminate called ", "SIG"})
 }
 
 // exited settles the outcome of a child that ended with err.

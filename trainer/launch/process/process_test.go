@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -62,7 +61,6 @@ func (actor) Train(ctx context.Context, r engine.Request, report func(engine.Eve
 		return engine.Result{}, galley.Errorf(galley.Internal, "onnx", "Failed to allocate memory for requested buffer of size 1099511627776")
 	case "abort":
 		fmt.Fprintln(os.Stderr, "terminate called after throwing an instance of 'std::bad_alloc'")
-		signal.Reset(syscall.SIGABRT)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGABRT)
 		select {}
 	case "large": // as Go's runtime ends

@@ -1,0 +1,250 @@
+package control
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"galley/scheduler"
+	"galley/trainer"
+)
+
+// thisMachine is the node that attempts run on.
+const thisMachine = "this machine"
+
+const (
+	// ageEvery is how long a job waits for a point of priority, so that no
+	// priority starves another for ever.
+	ageEvery = 10 * time.Minute
+	// maxPreemptions is how often a job makes room before it is left alone.
+	maxPreemptions = 3
+	// settle is how long an attempt runs at least before it makes room: it
+	// has only just prepared its data.
+	settle = 30 * time.Second
+)
+
+// A board has what scheduling needs of the jobs that wait or run: it is read
+// at each pass, and the store only at the start. It learns of a change from
+// whoever stored it, and the newest generation wins.
+type board struct {
+	mu       sync.Mutex
+	capacity scheduler.Resources
+	tenants  []scheduler.Tenant
+	settle   time.Duration
+	tickets  map[string]*ticket
+	needed   map[string]needed // jobs that others wait for
+	reserved *scheduler.Claim
+	numbers  int64 // submissions
+	starts   int64
+	changed  bool // since the last plan
+}
+
+// A ticket is a job on the board.
+type ticket struct {
+	job        scheduler.Job
+	generation int64
+	phase      trainer.Phase
+	leaving    bool
+	needs      []string
+	queuedAt   time.Time
+	notBefore  time.Time
+	preempted  int
+	// Of the attempt that runs:
+	start      int64 // in the order of starts
+	startedAt  time.Time
+	checkpoint int
+	savedAt    time.Time // when the last checkpoint was stored
+}
+
+type needed struct {
+	generation int64
+	phase      trainer.Phase
+}
+
+func newBoard(capacity scheduler.Resources, tenants []scheduler.Tenant) *board {
+	return &board{capacity: capacity, tenants: tenants, settle: settle, tickets: map[string]*ticket{}, needed: map[string]needed{}}
+}
+
+// put takes over a job as it was stored, and reports whether there is
+// something to schedule.
+func (b *board) put(j trainer.Job) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.noteNeeded(j.ID, j.Generation, j.Phase)
+	t := b.tickets[j.ID]
+	if t != nil && t.generation >= j.Generation {
+		return false
+	}
+	if j.Phase.Final() {
+		delete(b.tickets, j.ID)
+		b.changed = b.changed || t != nil
+		return t != nil
+	}
+	if t == nil {
+		b.numbers++
+		t = &ticket{job: scheduler.Job{ID: j.ID, Submitted: b.numbers, Pods: 1}}
+		b.tickets[j.ID] = t
+	}
+	leaving := j.Cancelling || j.Preempting != ""
+	changed := t.phase != j.Phase || t.leaving != leaving
+	b.changed = b.changed || changed
+	if t.phase != trainer.Running && j.Phase == trainer.Running {
+		b.starts++
+		t.start, t.checkpoint = b.starts, j.Progress.Checkpoint
+		t.startedAt = j.Updated
+		t.savedAt = j.Updated
+	}
+	if j.Progress.Checkpoint > t.checkpoint {
+		t.checkpoint, t.savedAt = j.Progress.Checkpoint, j.Updated
+	}
+	t.generation, t.phase, t.leaving = j.Generation, j.Phase, leaving
+	t.needs, t.queuedAt, t.notBefore = j.Spec.Needs, j.QueuedAt, j.NotBefore
+	t.job.Tenant, t.job.Priority, t.job.Pod = j.Tenant, j.Spec.Priority, b.pod(j)
+	t.preempted = 0
+	for _, a := range j.Attempts[min(j.Resumed, len(j.Attempts)):] {
+		if a.Cause == trainer.Preempted {
+			t.preempted++
+		}
+	}
+	return changed
+}
+
+// pod is what an attempt of a job takes. One that asks for more than there is
+// takes all.
+func (b *board) pod(j trainer.Job) scheduler.Resources {
+	memory := j.Memory
+	if memory == 0 { // of a galley that did not reserve any
+		memory = j.Spec.MemoryNeed(0)
+	}
+	return scheduler.Resources{
+		scheduler.CPU:    min(max(1, int64(j.Spec.Resources.CPUs))*1000, b.capacity[scheduler.CPU]),
+		scheduler.Memory: min(memory, b.capacity[scheduler.Memory]),
+		scheduler.GPU:    int64(j.Spec.Resources.GPUs),
+	}
+}
+
+// note takes over how a job is that another one waits for.
+func (b *board) note(j trainer.Job) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known := b.needed[j.ID]; !known {
+		b.needed[j.ID] = needed{}
+	}
+	b.noteNeeded(j.ID, j.Generation, j.Phase)
+	b.changed = true
+}
+
+func (b *board) noteNeeded(id string, generation int64, phase trainer.Phase) {
+	if n, known := b.needed[id]; known && n.generation < generation {
+		b.needed[id] = needed{generation, phase}
+		b.changed = true
+	}
+}
+
+// missed are the jobs that wait for one that ended without success.
+func (b *board) missed() (events map[string]trainer.NeedEnded) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	events = map[string]trainer.NeedEnded{}
+	wanted := map[string]bool{}
+	for id, t := range b.tickets {
+		if t.phase != trainer.Queued {
+			continue
+		}
+		for _, need := range t.needs {
+			wanted[need] = true
+			n := b.needed[need].phase
+			if _, told := events[id]; !told && (n == trainer.Failed || n == trainer.Cancelled) {
+				events[id] = trainer.NeedEnded{Need: need, Phase: n}
+			}
+		}
+	}
+	maps.DeleteFunc(b.needed, func(id string, _ needed) bool { return !wanted[id] })
+	return events
+}
+
+// stir has the next pass make a plan: time has gone by.
+func (b *board) stir() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.changed = true
+}
+
+// plan makes a plan, if something changed since the last one.
+func (b *board) plan(now time.Time) scheduler.Plan {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.changed {
+		return scheduler.Plan{}
+	}
+	b.changed = false
+	p := scheduler.Schedule(b.snapshot(now))
+	b.reserved = p.Reserved
+	return p
+}
+
+// trial is the plan that would be made now.
+func (b *board) trial(now time.Time) (scheduler.Snapshot, scheduler.Plan) {
+	b.mu.Lock()
+	s := b.snapshot(now)
+	b.mu.Unlock()
+	return s, scheduler.Schedule(s)
+}
+
+func (b *board) snapshot(now time.Time) scheduler.Snapshot {
+	s := scheduler.Snapshot{
+		Nodes:   []scheduler.Node{{ID: thisMachine, Capacity: b.capacity}},
+		Tenants: b.tenants, Reserved: b.reserved,
+	}
+	for _, t := range b.tickets {
+		j := t.job
+		if t.phase == trainer.Running {
+			j.Aged = aged(t.queuedAt, t.startedAt, j.Priority)
+			s.Running = append(s.Running, scheduler.Running{
+				Job: j, Nodes: []string{thisMachine}, Started: t.start, Leaving: t.leaving,
+				Preemptible: t.preempted < maxPreemptions && !within(t.startedAt, now, b.settle),
+				Lost:        max(0, now.Sub(t.savedAt)),
+			})
+			continue
+		}
+		j.Aged = aged(t.queuedAt, now, j.Priority)
+		for _, need := range t.needs {
+			if b.needed[need].phase != trainer.Succeeded {
+				j.Needs = append(j.Needs, need)
+			}
+		}
+		if within(now, t.notBefore, trainer.MaxBackOff+1) {
+			j.Until = t.notBefore
+		}
+		s.Queued = append(s.Queued, j)
+	}
+	return s
+}
+
+// within reports whether to is not before from, and by less than so much: a clock that
+// was set back makes nothing wait for longer.
+func within(from, to time.Time, most time.Duration) bool {
+	d := to.Sub(from)
+	return d >= 0 && d < most
+}
+
+// aged is what waiting adds to a priority, up to the highest there is.
+func aged(from, to time.Time, priority int) int {
+	if from.IsZero() {
+		return 0
+	}
+	return max(0, min(int(to.Sub(from)/ageEvery), 100-priority))
+}
+
+// queued is how many jobs wait.
+func (b *board) queued() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, t := range b.tickets {
+		if t.phase == trainer.Queued {
+			n++
+		}
+	}
+	return n
+}
