@@ -111,10 +111,11 @@ func inferRange(c *inferContext) error {
 		return nil
 	}
 	first, last, step := start[0].value, limit[0].value, delta[0].value
-	count := int64(math.Max(math.Ceil((float64(last)-float64(first))/float64(step)), 0))
-	if count > math.MaxInt32 {
+	length := math.Max(math.Ceil((float64(last)-float64(first))/float64(step)), 0)
+	if length > math.MaxInt32 { // before it is an integer: it may be none that fits
 		return fmt.Errorf("from %d to %d by %d is too long", first, last, step)
 	}
+	count := int64(length)
 	c.set(0, t, Fixed(count))
 	if count <= maxElems {
 		out := make([]elem, count)

@@ -104,7 +104,13 @@ func (w window) size(axis int, d Dim) (Dim, error) {
 	return Dim{Size: (padded-reach)/stride + 1}, nil
 }
 
-func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
+// ceilDiv divides sizes, rounding up.
+func ceilDiv(a, b int64) int64 {
+	if a%b == 0 {
+		return a / b
+	}
+	return a/b + 1
+}
 
 func inferConv(c *inferContext) error {
 	x, w := c.inShape(0), c.inShape(1)

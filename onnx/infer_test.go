@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -199,6 +200,10 @@ func TestInferOperators(t *testing.T) {
 		{"ArgMax", attrs{"axis": int64(-1), "keepdims": int64(0)}, in{"float[n,3]"}, "int64[n]"},
 		{"Range", nil, in{scalar(0), scalar(7), scalar(2)}, "int64[4]"},
 		{"Range", nil, in{scalar(0), scalar(7), scalar(0)}, "!delta is 0"},
+		{"Range", nil, in{scalar(0), scalar(math.MaxInt64), scalar(1)}, "!too long"},
+		{"Range", nil, in{scalar(math.MinInt64), scalar(math.MaxInt64), scalar(1)}, "!too long"},
+		{"Range", nil, in{scalar(math.MaxInt64), scalar(math.MinInt64), scalar(-1)}, "!too long"},
+		{"Range", nil, in{scalar(math.MaxInt64), scalar(math.MinInt64), scalar(1)}, "int64[0]"},
 		{"ConstantOfShape", attrs{"value": ints(1)}, in{ints(2, 3)}, "int64[2,3]"},
 		{"ConstantOfShape", nil, in{ints(2, -3)}, "!negative size -3"},
 		{"Constant", attrs{"value_ints": []int64{1, 2}}, nil, "int64[2]"},

@@ -131,6 +131,20 @@ func TestBinary(t *testing.T) {
 			}
 		})
 	}
+	for name, exponent := range map[string]func(b *onnx.Builder, x string) string{
+		"constant": func(b *onnx.Builder, _ string) string { return b.Float(0) },
+		"computed": func(b *onnx.Builder, x string) string { return b.Op("Mul", x, b.Float(0)) },
+	} {
+		property(t, "Pow of zero by a zero that is "+name, func(rt *rapid.T) *fixture {
+			return &fixture{
+				operands: []operand{{dims: dims(rt, 0, 2)}},
+				typ:      onnx.Float,
+				build: func(b *onnx.Builder, in []string) string {
+					return b.Op("Add", in[0], b.Op("Pow", b.Op("Mul", in[0], b.Float(0)), exponent(b, in[0])))
+				},
+			}
+		})
+	}
 	property(t, "Pow of an integer", func(rt *rapid.T) *fixture {
 		return &fixture{
 			operands: []operand{{dims: dims(rt, 0, 2), domain: offZero}},

@@ -97,13 +97,16 @@ func sqrtGrad(c *Context, dy []string) ([]string, error) {
 	return []string{c.Op("Div", c.Op("Mul", dy[0], c.Scalar(0.5)), y)}, nil
 }
 
-// y = a^b: da = dy * b * a^(b-1); db = dy * y * ln a, and 0 where a <= 0.
+// y = a^b: da = dy * b * a^(b-1), and 0 where b is 0, also for an a of 0;
+// db = dy * y * ln a, and 0 where a <= 0.
 func powGrad(c *Context, dy []string) ([]string, error) {
 	a, b, y := c.In(0), c.In(1), c.Out(0)
 	dx := make([]string, 2)
 	if c.Needs(0) {
 		var slope string
 		switch exponent, ok := c.ConstNumber(b); {
+		case ok && exponent == 0:
+			slope = c.Scalar(0)
 		case ok && exponent == 2:
 			slope = c.Op("Mul", a, c.Scalar(2))
 		case ok:
@@ -111,6 +114,7 @@ func powGrad(c *Context, dy []string) ([]string, error) {
 		default:
 			exponent := c.castTo(b)
 			slope = c.Op("Mul", c.Op("Pow", a, c.Op("Sub", exponent, c.Scalar(1))), exponent)
+			slope = c.Op("Where", c.Op("Equal", exponent, c.Scalar(0)), c.Scalar(0), slope)
 		}
 		dx[0] = c.SumTo(c.Op("Mul", dy[0], slope), y, a)
 	}
