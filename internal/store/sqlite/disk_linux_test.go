@@ -23,7 +23,7 @@ func TestRealFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.CreateJob(t.Context(), storetest.Job("a"), store.Commit{}); err != nil {
+	if _, err := s.CreateJob(t.Context(), storetest.Job("a"), store.Commit{Action: "job.submit"}); err != nil {
 		t.Fatal(err)
 	}
 	stored := 0
@@ -35,6 +35,9 @@ func TestRealFullDisk(t *testing.T) {
 	}
 	stored--
 	wantError(t, err, galley.ResourceExhausted, "the disk is full")
+	_, err = s.CreateJob(t.Context(), storetest.Job("b"), store.Commit{Action: "job.submit", Detail: strings.Repeat("x", store.MaxLine)})
+	wantError(t, err, galley.ResourceExhausted, "the disk is full")
+	verifyAudit(t, s, 1)
 	lines, err := s.Lines(t.Context(), "a", 0, store.MaxList)
 	if err != nil || len(lines) != stored {
 		t.Errorf("%d lines of %d acknowledged, %v", len(lines), stored, err)

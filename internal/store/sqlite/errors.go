@@ -15,6 +15,9 @@ import (
 // ErrInUse is the cause of the error of a folder that another process owns.
 var ErrInUse = errors.New("is in use by the galley process")
 
+// restoreRemedy is what to do about a database that is damaged.
+const restoreRemedy = "what else it holds can still be read; stop the server and restore a backup: galley restore FILE --replace, which keeps what is there"
+
 // closedMessage is the error of a closed sql.DB, which has no name.
 const closedMessage = "sql: database is closed"
 
@@ -44,7 +47,7 @@ func coded(subject string, err error) error {
 			WithRemedy("try again; if it stays so, look for another program that has the file open")
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
 		return galley.Errorf(galley.DataLoss, subject, "the database file is damaged: %w", err).
-			WithRemedy("restore it from a backup")
+			WithRemedy(restoreRemedy)
 	case lib.SQLITE_IOERR:
 		return galley.Errorf(galley.Unavailable, subject, "the disk failed: %w", err).
 			WithRemedy("look at the disk's space and health; nothing that was acknowledged is lost")

@@ -27,6 +27,7 @@ const readers = 4
 // A Store is an open database.
 type Store struct {
 	lock  *lock
+	path  string
 	write *sql.DB // one connection
 	read  *sql.DB // query only
 }
@@ -48,14 +49,18 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: l}
-	if err := s.open(ctx, filepath.Join(dir, databaseFile)); err != nil {
+	if err := checkRestored(dir); err != nil {
+		return nil, errors.Join(err, l.release())
+	}
+	s := &Store{lock: l, path: filepath.Join(dir, databaseFile)}
+	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, path string) error {
+func (s *Store) open(ctx context.Context) error {
+	path := s.path
 	// SQLite itself would make the file readable for everyone.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
