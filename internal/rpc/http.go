@@ -60,7 +60,9 @@ func NewHTTPHandler(s *Server) http.Handler {
 		api.failRoute(w, r, &refusal{http.StatusNotFound, fmt.Sprintf("%s is not served here; routes begin with /v1, /v2/models and /v2/health", printable(r.URL.Path))})
 	})
 	inferenceRoutes(api, s)
+	repositoryRoutes(api, s)
 	s.gateway.handle(api)
+	openAPIRoute(api)
 	// Pages of other sites may not have a reader's browser ask on their behalf.
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -69,9 +71,19 @@ func NewHTTPHandler(s *Server) http.Handler {
 	return guard.Handler(api.mux)
 }
 
-// handle serves an endpoint, and refuses other methods on its path.
-func (a *httpAPI) handle(method, path string, e endpoint) {
-	a.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
+// handle serves an endpoint that stands for a gRPC method, and refuses other
+// methods of HTTP on its path.
+func (a *httpAPI) handle(method, path, fullMethod string, e endpoint) {
+	a.serve(method, path, fullMethod, e)
+	a.mux.Refuse(path, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", method)
+		a.fail(w, &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("%s does not take %s; use %s", printable(r.URL.Path), printable(r.Method), method)})
+	})
+}
+
+// serve serves an endpoint that stands for a gRPC method.
+func (a *httpAPI) serve(method, path, fullMethod string, e endpoint) {
+	a.mux.HandleMethod(method+" "+path, fullMethod, func(w http.ResponseWriter, r *http.Request) {
 		answer, err := a.guarded(e, r)
 		if err != nil {
 			a.fail(w, err)
@@ -82,10 +94,6 @@ func (a *httpAPI) handle(method, path string, e endpoint) {
 			return
 		}
 		a.write(w, http.StatusOK, answer)
-	})
-	a.mux.Refuse(path, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Allow", method)
-		a.fail(w, &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("%s does not take %s; use %s", printable(r.URL.Path), printable(r.Method), method)})
 	})
 }
 

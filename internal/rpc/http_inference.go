@@ -11,35 +11,35 @@ import (
 // answers it over gRPC.
 func inferenceRoutes(api *httpAPI, server *Server) {
 	s, g := server.inference, server.gateway
-	api.handle("GET", "/v2", func(r *http.Request) (any, error) {
+	api.handle("GET", "/v2", inferencepb.GRPCInferenceService_ServerMetadata_FullMethodName, func(r *http.Request) (any, error) {
 		m, err := through(g, r, inferencepb.GRPCInferenceService_ServerMetadata_FullMethodName, s, &inferencepb.ServerMetadataRequest{}, s.ServerMetadata)
 		if err != nil {
 			return nil, err
 		}
 		return serverJSON{m.GetName(), m.GetVersion(), append([]string{}, m.GetExtensions()...)}, nil
 	})
-	api.handle("GET", "/v2/health/live", func(r *http.Request) (any, error) {
+	api.handle("GET", "/v2/health/live", inferencepb.GRPCInferenceService_ServerLive_FullMethodName, func(r *http.Request) (any, error) {
 		m, err := through(g, r, inferencepb.GRPCInferenceService_ServerLive_FullMethodName, s, &inferencepb.ServerLiveRequest{}, s.ServerLive)
 		return readiness(map[string]any{"live": m.GetLive()}, m.GetLive(), err)
 	})
-	api.handle("GET", "/v2/health/ready", func(r *http.Request) (any, error) {
+	api.handle("GET", "/v2/health/ready", inferencepb.GRPCInferenceService_ServerReady_FullMethodName, func(r *http.Request) (any, error) {
 		m, err := through(g, r, inferencepb.GRPCInferenceService_ServerReady_FullMethodName, s, &inferencepb.ServerReadyRequest{}, s.ServerReady)
 		return readiness(map[string]any{"ready": m.GetReady()}, m.GetReady(), err)
 	})
 	for _, model := range []string{"/v2/models/{name}", "/v2/models/{name}/versions/{version}"} {
-		api.handle("GET", model, func(r *http.Request) (any, error) {
+		api.handle("GET", model, inferencepb.GRPCInferenceService_ModelMetadata_FullMethodName, func(r *http.Request) (any, error) {
 			m, err := modelMetadata(g, s, r)
 			if err != nil {
 				return nil, err
 			}
 			return modelJSON{m.GetName(), m.GetVersions(), m.GetPlatform(), fieldsJSON(m.GetInputs()), fieldsJSON(m.GetOutputs())}, nil
 		})
-		api.handle("GET", model+"/ready", func(r *http.Request) (any, error) {
+		api.handle("GET", model+"/ready", inferencepb.GRPCInferenceService_ModelReady_FullMethodName, func(r *http.Request) (any, error) {
 			request := &inferencepb.ModelReadyRequest{Name: r.PathValue("name"), Version: r.PathValue("version")}
 			m, err := through(g, r, inferencepb.GRPCInferenceService_ModelReady_FullMethodName, s, request, s.ModelReady)
 			return readiness(map[string]any{"name": request.GetName(), "ready": m.GetReady()}, m.GetReady(), err)
 		})
-		api.handle("POST", model+"/infer", func(r *http.Request) (any, error) { return infer(g, s, r) })
+		api.handle("POST", model+"/infer", inferencepb.GRPCInferenceService_ModelInfer_FullMethodName, func(r *http.Request) (any, error) { return infer(g, s, r) })
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 func repositoryRoutes(api *httpAPI, server *Server) {
 	s, g := server.inference, server.gateway
 	for _, model := range []string{"/v2/models/{name}", "/v2/models/{name}/versions/{version}"} {
-		api.handle("GET", model+"/config", func(r *http.Request) (any, error) {
+		api.handle("GET", model+"/config", inferencepb.GRPCInferenceService_ModelConfig_FullMethodName, func(r *http.Request) (any, error) {
 			request := &inferencepb.ModelConfigRequest{Name: r.PathValue("name"), Version: r.PathValue("version")}
 			m, err := through(g, r, inferencepb.GRPCInferenceService_ModelConfig_FullMethodName, s, request, s.ModelConfig)
 			if err != nil {
@@ -21,12 +21,12 @@ func repositoryRoutes(api *httpAPI, server *Server) {
 			}
 			return configJSON(m.GetConfig())
 		})
-		api.handle("GET", model+"/stats", func(r *http.Request) (any, error) {
+		api.handle("GET", model+"/stats", inferencepb.GRPCInferenceService_ModelStatistics_FullMethodName, func(r *http.Request) (any, error) {
 			return statistics(g, s, r, r.PathValue("name"), r.PathValue("version"))
 		})
 	}
-	api.handle("GET", "/v2/models/stats", func(r *http.Request) (any, error) { return statistics(g, s, r, "", "") })
-	api.handle("POST", "/v2/repository/index", func(r *http.Request) (any, error) {
+	api.serve("GET", "/v2/models/stats", inferencepb.GRPCInferenceService_ModelStatistics_FullMethodName, func(r *http.Request) (any, error) { return statistics(g, s, r, "", "") })
+	api.handle("POST", "/v2/repository/index", inferencepb.GRPCInferenceService_RepositoryIndex_FullMethodName, func(r *http.Request) (any, error) {
 		body, err := readBody(r, maxControlBody)
 		if err != nil {
 			return nil, err
@@ -45,23 +45,18 @@ func repositoryRoutes(api *httpAPI, server *Server) {
 		}
 		return index, nil
 	})
-	for _, c := range []struct{ method, path, what, remedy string }{
-		{"POST", "/v2/repository/models/{name}/load", "loading", insteadOfLoading},
-		{"POST", "/v2/repository/models/{name}/unload", "unloading", insteadOfLoading},
-		{"POST", "/v2/models/{name}/generate", "generating", insteadOfStream},
-		{"POST", "/v2/models/{name}/generate_stream", "generating", insteadOfStream},
-		{"GET", "/v2/systemsharedmemory/{rest...}", "shared memory", insteadOfMemory},
-		{"POST", "/v2/systemsharedmemory/{rest...}", "shared memory", insteadOfMemory},
-		{"GET", "/v2/cudasharedmemory/{rest...}", "shared memory", insteadOfMemory},
-		{"POST", "/v2/cudasharedmemory/{rest...}", "shared memory", insteadOfMemory},
-		{"GET", "/v2/trace/setting", "trace settings", insteadOfTrace},
-		{"POST", "/v2/trace/setting", "trace settings", insteadOfTrace},
-		{"GET", "/v2/models/{name}/trace/setting", "trace settings", insteadOfTrace},
-		{"POST", "/v2/models/{name}/trace/setting", "trace settings", insteadOfTrace},
-		{"GET", "/v2/logging", "log settings", insteadOfLogging},
-		{"POST", "/v2/logging", "log settings", insteadOfLogging},
+	for _, c := range []struct{ path, method, what, remedy string }{
+		{"POST /v2/repository/models/{name}/load", inferencepb.GRPCInferenceService_RepositoryModelLoad_FullMethodName, "loading", insteadOfLoading},
+		{"POST /v2/repository/models/{name}/unload", inferencepb.GRPCInferenceService_RepositoryModelUnload_FullMethodName, "unloading", insteadOfLoading},
+		{"POST /v2/models/{name}/generate", inferencepb.GRPCInferenceService_ModelStreamInfer_FullMethodName, "generating", insteadOfStream},
+		{"POST /v2/models/{name}/generate_stream", inferencepb.GRPCInferenceService_ModelStreamInfer_FullMethodName, "generating", insteadOfStream},
+		{"/v2/systemsharedmemory/", inferencepb.GRPCInferenceService_SystemSharedMemoryStatus_FullMethodName, "shared memory", insteadOfMemory},
+		{"/v2/cudasharedmemory/", inferencepb.GRPCInferenceService_CudaSharedMemoryStatus_FullMethodName, "shared memory", insteadOfMemory},
+		{"/v2/trace/setting", inferencepb.GRPCInferenceService_TraceSetting_FullMethodName, "trace settings", insteadOfTrace},
+		{"/v2/models/{name}/trace/setting", inferencepb.GRPCInferenceService_TraceSetting_FullMethodName, "trace settings", insteadOfTrace},
+		{"/v2/logging", inferencepb.GRPCInferenceService_LogSettings_FullMethodName, "log settings", insteadOfLogging},
 	} {
-		api.mux.HandleFunc(c.method+" "+c.path, func(w http.ResponseWriter, _ *http.Request) {
+		api.mux.HandleMethod(c.path, c.method, func(w http.ResponseWriter, _ *http.Request) {
 			api.fail(w, statusOf(notThere(c.what, c.remedy)))
 		})
 	}

@@ -62,7 +62,7 @@ func TestHTTPRoutes(t *testing.T) {
 		want         string
 	}{
 		{"GET", "/", 200, "galley serves the Open Inference Protocol, version 2, at /v2, and its control API at /v1"},
-		{"GET", "/v2", 200, `{"name":"galley","version":"test","extensions":[]}`},
+		{"GET", "/v2", 200, `{"name":"galley","version":"test","extensions":["binary_tensor_data","model_configuration","model_repository(index)","statistics"]}`},
 		{"GET", "/v2/health/live", 200, `{"live":true}`},
 		{"GET", "/v2/health/ready", 200, `{"ready":true}`},
 		{"HEAD", "/v2/health/ready", 200, ``},
