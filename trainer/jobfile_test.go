@@ -132,6 +132,20 @@ func TestMessages(t *testing.T) {
 			`line 4, column 7: task: speech-ctc is not there yet — this build has text-classification, text-mlm`, nil},
 		{"later engine", shortest + "engine: torch\n",
 			`line 6, column 9: engine: torch is not there yet — this build has onnx`, nil},
+		{"memory", shortest + "resources: {memory: 4GB}\n",
+			`line 6, column 21: resources.memory: "4GB" is not an amount of memory — write a whole number of MiB or GiB, as in 512MiB or 4GiB`, nil},
+		{"little memory", shortest + "resources: {memory: 1MiB}\n",
+			`line 6, column 21: resources.memory: 1MiB is out of range — write an amount from 64MiB to 65536GiB`, nil},
+		{"priority", shortest + "priority: 101\n",
+			`line 6, column 11: priority: 101 is out of range — write a whole number from 0 to 100`, nil},
+		{"retries", shortest + "retries: -1\n",
+			`line 6, column 10: retries: -1 is out of range — write a whole number from 0 to 100`, nil},
+		{"needs", shortest + "needs: [base-1, ../x]\n",
+			`line 6, column 8: needs: "../x" is not a job — write a job, as galley jobs list names it`, nil},
+		{"needs twice", shortest + "needs: [base-1, base-1]\n",
+			`line 6, column 8: needs: base-1 is named twice — name it once`, nil},
+		{"needs of a wrong type", shortest + "needs: base-1\n",
+			`line 6, column 8: needs: is "base-1" — write a list`, nil},
 		{"gpu", shortest + "resources: {gpus: 1}\n",
 			`line 6, column 19: resources.gpus: is 1; this build has none — write 0`, nil},
 		{"no data", "apiVersion: galley/v1\nkind: Train\nname: a\ntask: text-mlm\n",
@@ -242,4 +256,24 @@ func FuzzParseFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// How a job is scheduled is no part of what it trains.
+func TestScheduleIsNotInDigest(t *testing.T) {
+	plain, _ := ParseFile([]byte(shortest), nil)
+	other, problems := ParseFile([]byte(shortest+"priority: 0\nneeds: [base-1, base-2]\nretries: 7\nresources: {memory: 2GiB}\n"), nil)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	if plain.Digest() != other.Digest() {
+		t.Error("another digest")
+	}
+	data, err := other.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, problems := ParseFile(data, nil)
+	if problems != nil || !reflect.DeepEqual(again, other) {
+		t.Errorf("%+v %v", again, problems)
+	}
 }

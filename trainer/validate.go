@@ -218,12 +218,11 @@ func (c *checker) schedule(s Spec) {
 		return
 	}
 	for i, id := range s.Needs {
-		path := fmt.Sprintf("needs[%d]", i)
 		switch {
 		case !jobName.MatchString(id):
-			c.wrong(path, "write a job, as galley jobs list names it", "%q is not a job", clip(id))
+			c.wrong("needs", "write a job, as galley jobs list names it", "%q is not a job", clip(id))
 		case slices.Contains(s.Needs[:i], id):
-			c.wrong(path, "name it once", "%s is named twice", id)
+			c.wrong("needs", "name it once", "%s is named twice", id)
 		}
 	}
 }
