@@ -49,6 +49,8 @@ var methods = map[string]Permission{
 
 	"/galley.control.v1.Maintenance/Backup": Administer,
 
+	"/galley.control.v1.Batch/Predict": Infer,
+
 	"/galley.control.v1.Control/AddData":       Build,
 	"/galley.control.v1.Control/GetData":       Observe,
 	"/galley.control.v1.Control/ListData":      Observe,

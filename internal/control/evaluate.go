@@ -26,8 +26,13 @@ type model struct {
 	dir       string // its own folder, removed when it is closed; or empty
 }
 
+// forEvaluation is how models are opened to be measured.
+func (c *Control) forEvaluation() session.Options {
+	return session.Options{Threads: c.cpus, NoMemoryPattern: true, Label: "evaluation"}
+}
+
 // openModel opens the classifier in a folder.
-func (c *Control) openModel(ctx context.Context, dir string) (*model, error) {
+func (c *Control) openModel(ctx context.Context, dir string, o session.Options) (*model, error) {
 	bundle, err := task.OpenBundleDir(dir)
 	if err != nil {
 		return nil, err
@@ -36,7 +41,7 @@ func (c *Control) openModel(ctx context.Context, dir string) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.opener.OpenFile(ctx, bundle.ModelPath(), session.Options{Threads: c.cpus, NoMemoryPattern: true, Label: "evaluation"})
+	s, err := c.opener.OpenFile(ctx, bundle.ModelPath(), o)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +115,7 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 		return nil, v, galley.Errorf(galley.FailedPrecondition, v.Ref(), "cannot be evaluated: its task is %q", v.Task).
 			WithRemedy("choose a version of task %s", task.TextClassification)
 	}
-	m, err := c.openVersion(ctx, v)
+	m, err := c.openVersion(ctx, v, c.forEvaluation())
 	if err != nil {
 		return nil, v, err
 	}
@@ -161,7 +166,7 @@ func (c *Control) beside(ctx context.Context, v registry.Version, labels []strin
 	if err != nil || r == nil || r.apart != nil {
 		return production{rival: r}, err
 	}
-	m, err := c.openVersion(ctx, r.version)
+	m, err := c.openVersion(ctx, r.version, c.forEvaluation())
 	if err != nil {
 		return production{}, err
 	}

@@ -99,7 +99,7 @@ func (c *Control) measure(ctx context.Context, j trainer.Job, v registry.Version
 	if err != nil {
 		return nil, err
 	}
-	model, err := c.openModel(ctx, bundle)
+	model, err := c.openModel(ctx, bundle, c.forEvaluation())
 	if err != nil {
 		return nil, err
 	}

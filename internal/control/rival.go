@@ -8,6 +8,7 @@ import (
 
 	"galley"
 	"galley/evals"
+	"galley/onnx/session"
 	"galley/registry"
 	"galley/task"
 )
@@ -49,8 +50,8 @@ func named(kind string) string {
 	return kind
 }
 
-// openVersion opens a registered classifier for an evaluation.
-func (c *Control) openVersion(ctx context.Context, v registry.Version) (m *model, err error) {
+// openVersion opens a registered classifier.
+func (c *Control) openVersion(ctx context.Context, v registry.Version, o session.Options) (m *model, err error) {
 	dir, err := os.MkdirTemp(c.temp(), "model-*")
 	if err != nil {
 		return nil, fileError(c.temp(), err)
@@ -63,7 +64,7 @@ func (c *Control) openVersion(ctx context.Context, v registry.Version) (m *model
 	if err := c.materialise(dir, v.Artifacts); err != nil {
 		return nil, err
 	}
-	if m, err = c.openModel(ctx, dir); err != nil {
+	if m, err = c.openModel(ctx, dir, o); err != nil {
 		return nil, err
 	}
 	m.dir = dir
