@@ -52,7 +52,11 @@ func defaults(task string, from bool) Spec {
 	if task == TextMLM {
 		s.Model.NGrams = NGrams{}
 		s.Recipe.LabelSmoothing, s.Recipe.TokenDropout, s.Recipe.BranchLoss = 0, 0, 0
-		s.Recipe.MaskRate = 0.15
+		// Small encoders on a newsroom's own texts underfit: dropout costs, and
+		// hiding more than BERT's 15 % teaches more (Wettig et al., 2023). With
+		// 15 % and dropout, AG News stayed near the frequencies of its words.
+		s.Recipe.MaskRate, s.Model.Dropout = 0.3, 0
+		s.Recipe.Epochs, s.Recipe.Optimizer.LR = 30, 2e-3
 	}
 	if from {
 		m := &s.Model

@@ -324,7 +324,7 @@ func (j *Job) end(at time.Time, outcome string, cause Cause, err *galley.Error) 
 }
 
 func (j Job) fail(at time.Time, err *galley.Error) Job {
-	j.Phase, j.Error, j.Updated = Failed, err, at
+	j.Phase, j.Error, j.Updated, j.NotBefore = Failed, err, at, time.Time{}
 	if j.Cancelling {
 		return j.cancelled(at)
 	}
