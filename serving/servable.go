@@ -39,6 +39,7 @@ func (s *Servable) Infer(ctx context.Context, inputs map[string]*session.Tensor)
 	defer func() {
 		now := time.Now()
 		s.recorder.answered(now, a.inferences, now.Sub(began), a.times, err)
+		noteTimes(ctx, began, a.times)
 	}()
 	if err = s.check(inputs); err != nil {
 		return nil, err
