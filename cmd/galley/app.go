@@ -33,6 +33,8 @@ type app struct {
 	server   string
 	library  string // GALLEY_ORT_LIB
 	cache    string // where obtained libraries lie
+
+	unloadIdle time.Duration // models that nobody asks for; 0 keeps them
 }
 
 // newApp takes the settings that the environment gives.

@@ -111,7 +111,7 @@ without a server.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.jobsCommand(),
-		a.modelsCommand(), a.predictCommand(), a.evalCommand(), a.doctorCommand(), a.attemptCommand(),
+		a.modelsCommand(), a.predictCommand(), a.evalCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
 	)
 	root.AddCommand(laterCommands()...)
 	for _, c := range commandsOf(root) {

@@ -9,15 +9,12 @@ import (
 	"sync"
 	"time"
 
-	"galley"
 	"galley/internal/blob"
 	"galley/internal/control"
 	"galley/internal/rpc"
 	"galley/internal/store/sqlite"
-	"galley/onnx/session"
 	"galley/registry"
 	"galley/serving"
-	"galley/task"
 	"galley/trainer/launch/process"
 )
 
@@ -106,46 +103,6 @@ func shutDown(ctx context.Context, s *http.Server) {
 	if s.Shutdown(ctx) != nil {
 		s.Close()
 	}
-}
-
-// opener opens registered versions for requests, straight from their blobs.
-func opener(blobs *blob.Store, r session.Opener) serving.OpenFunc {
-	return func(ctx context.Context, v registry.Version) (*serving.Servable, error) {
-		graph, ok := v.Artifact(task.ModelFile)
-		if !ok {
-			return nil, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has no graph")
-		}
-		s, err := r.OpenFile(ctx, blobs.Path(graph.Digest), session.Options{
-			Threads: 1, NoMemoryPattern: true, NoSpinning: true, Label: v.Ref(),
-		})
-		if err != nil {
-			return nil, err
-		}
-		servable, err := wrap(blobs, v, s)
-		if err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-		return servable, nil
-	}
-}
-
-// wrap puts the version's task around its graph.
-func wrap(blobs *blob.Store, v registry.Version, s session.Session) (*serving.Servable, error) {
-	if _, ok := v.Artifact(task.ConfigFile); !ok {
-		return serving.NewGraph(v, s), nil
-	}
-	bundle, err := task.OpenBundle(artifacts{blobs, v})
-	if err != nil {
-		return nil, err
-	}
-	if bundle.Config.Task != task.TextClassification {
-		return serving.NewGraph(v, s), nil
-	}
-	classifier, err := task.NewTextClassifier(bundle.Config, bundle.Tokenizer)
-	if err != nil {
-		return nil, err
-	}
-	return serving.NewTextClassifier(v, classifier, s)
 }
 
 // drainTime is how long a server that is asked to stop takes at most.

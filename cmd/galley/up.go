@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -53,6 +54,7 @@ The server listens on loopback only: whoever is on this machine may call it.`,
 	c.Flags().StringVar(&listen.http, "listen-http", "127.0.0.1:8000", "address of the inference protocol over HTTP; port 0 picks one")
 	c.Flags().StringVar(&listen.grpc, "listen-grpc", "127.0.0.1:8001", "address of the gRPC APIs; port 0 picks one")
 	c.Flags().StringVar(&listen.metrics, "listen-metrics", "127.0.0.1:8002", "address of the metrics; port 0 picks one")
+	c.Flags().DurationVar(&a.unloadIdle, "unload-idle", 30*time.Minute, "close models that nobody has asked for this long; 0 keeps them")
 	return c
 }
 
@@ -68,6 +70,9 @@ func (a *app) up(ctx context.Context, listen endpoints, ready func(endpoints)) e
 	p, err := a.openPlatform(ctx, log)
 	if err != nil {
 		return err
+	}
+	if a.unloadIdle > 0 {
+		go p.table.UnloadIdle(ctx, a.unloadIdle)
 	}
 	listeners, err := listenAll(listen)
 	if err != nil {
