@@ -19,7 +19,7 @@ const (
 	maxAddedTokens    = 1 << 16
 	maxWordRunes      = 1 << 16
 	maxSequenceLength = 1 << 24
-	maxNormalizers    = 16
+	maxNormalizers    = 8 // each may make text longer
 )
 
 // Load reads a tokenizer.json. What it reads behaves as it does in Hugging
@@ -125,14 +125,18 @@ func normalizerSteps(c *object, steps normalizer, depth int) normalizer {
 		return nil
 	case kind == "Sequence":
 		list := c.list("normalizers")
-		if len(list) > maxNormalizers || depth > 1 {
-			c.fail("normalizers", "is too long or nested too deep")
+		if depth > 1 {
+			c.fail("normalizers", "is nested too deep")
 			return nil
 		}
 		for i, raw := range list {
 			item := c.item("normalizers", i, raw)
-			steps = normalizerSteps(item, steps, depth+1)
-			c.adopt(item)
+			if steps = normalizerSteps(item, steps, depth+1); len(steps) > maxNormalizers {
+				c.fail("normalizers", "has more than %d steps, nested ones among them", maxNormalizers)
+			}
+			if c.adopt(item); c.err != nil {
+				return nil
+			}
 		}
 	case kind == "BertNormalizer":
 		b := bertNormalizer{

@@ -11,6 +11,10 @@ import (
 )
 
 func TestLoadRefuses(t *testing.T) {
+	nfc := strings.Repeat(`{"type":"NFC"},`, 5) + `{"type":"NFC"}`
+	many := `{"type":"Sequence","normalizers":[{"type":"Sequence","normalizers":[` + nfc + `]},` + nfc + `]}`
+	deep := `{"type":"Sequence","normalizers":[{"type":"Sequence","normalizers":[{"type":"Sequence","normalizers":[]}]}]}`
+	bert := `{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true}`
 	sequence := `{"type":"Sequence","normalizers":[{"type":"NFKC"},{"type":"Strip"}]}`
 	for _, c := range []struct{ old, new, subject, message string }{
 		{`"version":"1.0"`, `"version":"2.0"`, "version", `"2.0" is not supported`},
@@ -21,7 +25,9 @@ func TestLoadRefuses(t *testing.T) {
 		{`"truncation":null`, `"truncation":{"direction":"Left","max_length":8,"strategy":"LongestFirst","stride":0}`, "truncation.direction", `"Left" is not supported`},
 		{`"truncation":null`, `"truncation":{"direction":"Right","max_length":0,"strategy":"LongestFirst","stride":0}`, "truncation.max_length", "0 is not within"},
 		{`"type":"BertNormalizer"`, `"type":"Lowercase"`, "normalizer.type", `"Lowercase" is not supported`},
-		{`{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true}`, sequence, "normalizer.normalizers[1].type", `"Strip" is not supported`},
+		{bert, many, "normalizer.normalizers", "more than 8 steps"},
+		{bert, deep, "normalizer.normalizers[0].normalizers[0].normalizers", "nested too deep"},
+		{bert, sequence, "normalizer.normalizers[1].type", `"Strip" is not supported`},
 		{`"clean_text":true`, `"clean_text":1`, "normalizer.clean_text", "is not true or false"},
 		{`"clean_text":true,`, ``, "normalizer.clean_text", "is missing"},
 		{`"lowercase":true`, `"lowercase":true,"case":1`, "normalizer.case", "not a field"},

@@ -26,12 +26,13 @@ const (
 	// maxTrieNodes keeps nodes within the 24 bits that an edge has for them,
 	// in a table at most half full.
 	maxTrieNodes = 1<<22 - 1
-	// maxProbe bounds the search for an edge, whatever the strings are. In a
-	// table half full, strings that do not aim at it stay below a hundred.
+	// maxProbe bounds the search for an edge, whatever the strings are: no more
+	// slots in a row are taken. In a table half full, strings that do not aim at
+	// it stay below a hundred.
 	maxProbe = 512
 )
 
-// multipliers are tried in turn until no search exceeds maxProbe.
+// multipliers are tried in turn until no run of slots exceeds maxProbe.
 var multipliers = []uint32{0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F}
 
 // newTrie holds tokens, each with its index as id. The empty string has no
@@ -83,7 +84,24 @@ func (t *trie) fill(tokens []string) bool {
 			t.slots[node-1].id = int32(id)
 		}
 	}
-	return true
+	return t.longestRun() <= maxProbe
+}
+
+// longestRun returns the most slots in a row that are taken: what a search for
+// an edge that is not there may pass over.
+func (t *trie) longestRun() int {
+	longest, run := 0, 0
+	for i := range 2 * len(t.slots) { // twice: a run may go on from end to start
+		if t.slots[i&(len(t.slots)-1)].key == emptyEdge {
+			run = 0
+			continue
+		}
+		run++
+		if longest = max(longest, run); run == len(t.slots) {
+			break
+		}
+	}
+	return longest
 }
 
 func (t *trie) add(node uint32, b byte) uint32 {
