@@ -304,26 +304,30 @@ func testCancelledBeforeValidation(t *testing.T, d engine.Driver, data frozen) {
 	}
 }
 
+// testDamagedCheckpoint damages the newest checkpoint, then the best weights:
+// the next attempt goes on from what is whole, to the same result.
 func testDamagedCheckpoint(t *testing.T, d engine.Driver, data frozen) {
 	r := data.request(t, nil)
 	want, _ := train(t, d, r)
 	bits := model(t, want)
-	found, err := filepath.Glob(filepath.Join(r.WorkDir, "checkpoints", "step-*"))
-	if err != nil || len(found) == 0 {
-		t.Fatal("no checkpoints", err)
-	}
-	newest := found[len(found)-1]
-	content, err := os.ReadFile(newest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	content[len(content)/2] ^= 0x40
-	if err := os.WriteFile(newest, content, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	again, _ := train(t, d, r)
-	if !bytes.Equal(model(t, again), bits) {
-		t.Error("going on from the checkpoint before the damaged one gave other weights")
+	for _, kind := range []string{"step-*", "best-*"} {
+		found, err := filepath.Glob(filepath.Join(r.WorkDir, "checkpoints", kind))
+		if err != nil || len(found) == 0 {
+			t.Fatal("no checkpoints", err)
+		}
+		newest := found[len(found)-1]
+		content, err := os.ReadFile(newest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[len(content)/2] ^= 0x40
+		if err := os.WriteFile(newest, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		again, _ := train(t, d, r)
+		if !bytes.Equal(model(t, again), bits) {
+			t.Errorf("with a damaged %s the next attempt gave other weights", kind)
+		}
 	}
 }
 

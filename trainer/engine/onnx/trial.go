@@ -313,6 +313,9 @@ func (t *trial) restore() error {
 		if err == nil && (state.Spec != t.state.Spec || state.Layout != t.state.Layout) {
 			err = fmt.Errorf("%s is of another spec or model", names[i])
 		}
+		if err == nil && state.BestStep > 0 { // without it the run could not be finished
+			_, err = checkpoint.ReadState(t.checkpoints(), bestName(state.BestStep))
+		}
 		if err == nil {
 			t.state, t.learner.steps, t.truncated = state, state.Step, state.Truncated
 			return nil
