@@ -9,14 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-
-	controlpb "galley/api/control/v1"
-	inferencepb "galley/api/inference/v2"
 
 	"galley"
 	"galley/internal/rpc"
@@ -33,13 +28,16 @@ type app struct {
 	server   string
 	library  string // GALLEY_ORT_LIB
 	cache    string // where obtained libraries lie
+	identity identity
+
+	protection protection // of a server's ports
 
 	unloadIdle time.Duration // models that nobody asks for; 0 keeps them
 }
 
 // newApp takes the settings that the environment gives.
 func newApp(in io.Reader, out, errOut io.Writer, env func(string) (string, bool)) *app {
-	a := &app{in: in, out: out, err: errOut, home: ".galley", server: "localhost:8001"}
+	a := &app{in: in, out: out, err: errOut, home: ".galley", server: "localhost:8001", identity: identityOf(env)}
 	if v, ok := env("GALLEY_HOME"); ok && v != "" {
 		a.home = v
 	}
@@ -67,20 +65,12 @@ func (a *app) configure() error {
 	return nil
 }
 
-// A client is a connection to a server: one out there, or one made for this
-// command over the home's own state.
-type client struct {
-	control   controlpb.ControlClient
-	inference inferencepb.GRPCInferenceServiceClient
-	close     func()
-}
-
 // connect reaches the server, or opens the home with --local.
 func (a *app) connect(ctx context.Context) (*client, error) {
 	if !a.local {
-		return dial(a.server, nil, nil)
+		return a.dialServer()
 	}
-	p, err := a.openPlatform(ctx, slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	p, err := a.openPlatform(ctx, ports{}, slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return nil, err
 	}
@@ -95,36 +85,6 @@ func (a *app) connect(ctx context.Context) (*client, error) {
 	})
 }
 
-// maxMessage is what a reply may have.
-const maxMessage = 64 << 20
-
-func dial(address string, dialer func(context.Context, string) (net.Conn, error), after func()) (*client, error) {
-	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-	}
-	if dialer != nil {
-		options = append(options, grpc.WithContextDialer(dialer))
-	}
-	conn, err := grpc.NewClient(address, options...)
-	if err != nil {
-		if after != nil {
-			after()
-		}
-		return nil, galley.Errorf(galley.InvalidArgument, address, "is not an address: %w", err)
-	}
-	return &client{
-		control:   controlpb.NewControlClient(conn),
-		inference: inferencepb.NewGRPCInferenceServiceClient(conn),
-		close: func() {
-			conn.Close()
-			if after != nil {
-				after()
-			}
-		},
-	}, nil
-}
-
 // explain turns an error of a call into one for people.
 func (a *app) explain(err error) error {
 	if err == nil {
@@ -132,6 +92,9 @@ func (a *app) explain(err error) error {
 	}
 	if status.Code(err) == codes.Unavailable && !a.local {
 		if e := rpc.FromStatus(err); e.Remedy == "" {
+			if err := tlsTrouble(a.server, e.Message); err != nil {
+				return err
+			}
 			return galley.Errorf(galley.Unavailable, a.server, "no server answers there").
 				WithRemedy("run `galley up`, or add --local to work on %s without a server", a.home)
 		}

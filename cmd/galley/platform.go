@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 
+	controlpb "galley/api/control/v1"
+
+	"galley/internal/auth"
 	"galley/internal/blob"
 	"galley/internal/control"
 	"galley/internal/rpc"
@@ -30,17 +33,25 @@ type platform struct {
 	stopped chan struct{} // the control loop has ended
 }
 
-// openPlatform takes over the home and starts its control loop.
-func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, err error) {
+// openPlatform takes over the home and starts its control loop. asks are the
+// ports that ask for tokens.
+func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p *platform, err error) {
 	p = &platform{stopped: make(chan struct{})}
 	if p.store, err = sqlite.Open(ctx, a.home); err != nil {
 		return nil, err
 	}
-	defer func() {
+	defer func(opened *sqlite.Store) {
 		if err != nil {
-			err = errors.Join(err, p.store.Close())
+			err = errors.Join(err, opened.Close())
 		}
-	}()
+	}(p.store)
+	tokens, err := control.OpenTokens(ctx, p.store, nil)
+	if err != nil {
+		return nil, err
+	}
+	if asks.any() && !tokens.HasLive(auth.Admin) {
+		return nil, needAdmin(a.home)
+	}
 	blobs, err := blob.Open(filepath.Join(a.home, "blobs"), blob.Options{})
 	if err != nil {
 		return nil, err
@@ -67,9 +78,11 @@ func (a *app) openPlatform(ctx context.Context, log *slog.Logger) (p *platform, 
 	metrics.WatchJobs(p.control)
 	metrics.WatchModels(p.table)
 	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics}
-	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log)
+	access := rpc.NewAccess(tokens, log)
+	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log, rpc.WithEntrances(access.Entrance(asks.grpc), access.Entrance(asks.http)))
+	controlpb.RegisterAccessServer(p.server, rpc.NewTokens(tokens))
 	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(p.server), log)
-	p.metrics = rpc.NewHTTPServer(metrics.Handler(), log)
+	p.metrics = rpc.NewHTTPServer(rpc.NewMetricsHandler(metrics, access.Entrance(asks.metrics)), log)
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p.stop = stop
 	go func() {

@@ -8,22 +8,43 @@ import (
 	"galley"
 )
 
-func TestLoopback(t *testing.T) {
+func TestResolve(t *testing.T) {
 	for address, want := range map[string]string{
 		"127.0.0.1:8000": "127.0.0.1:8000", ":0": "127.0.0.1:0", "localhost:1": "localhost:1", "[::1]:2": "[::1]:2", "127.9.9.9:3": "127.9.9.9:3",
+		"[::ffff:127.0.0.1]:4": "[::ffff:127.0.0.1]:4",
 	} {
-		if got, err := loopback(endpoint{"http", "--listen-http", address}); got != want || err != nil {
-			t.Errorf("%s: %s, %v", address, got, err)
+		if got, local, err := resolve(endpoint{"http", "--listen-http", address}); got != want || !local || err != nil {
+			t.Errorf("%s: %s, %v, %v", address, got, local, err)
 		}
 	}
-	for address, want := range map[string]galley.Code{
-		"0.0.0.0:8000": galley.FailedPrecondition, "[::]:8000": galley.FailedPrecondition, "10.0.0.1:1": galley.FailedPrecondition,
-		"example.org:1": galley.FailedPrecondition, "localhost.example.org:1": galley.FailedPrecondition,
-		"": galley.InvalidArgument, "8000": galley.InvalidArgument, "127.0.0.1": galley.InvalidArgument,
-		":http": galley.InvalidArgument, ":65536": galley.InvalidArgument, ":-1": galley.InvalidArgument,
-	} {
-		if got, err := loopback(endpoint{"http", "--listen-http", address}); galley.CodeOf(err) != want || !strings.Contains(err.Error(), "--listen-http "+address) {
-			t.Errorf("%q: %s, %v", address, got, err)
+	for _, address := range []string{"0.0.0.0:8000", "[::]:8000", "10.0.0.1:1", "example.org:1", "localhost.example.org:1", "[::ffff:10.0.0.1]:1"} {
+		if _, local, err := resolve(endpoint{"http", "--listen-http", address}); local || err != nil {
+			t.Errorf("%s: %v, %v", address, local, err)
+		}
+	}
+	for _, address := range []string{"", "8000", "127.0.0.1", ":http", ":65536", ":-1"} {
+		if _, _, err := resolve(endpoint{"http", "--listen-http", address}); galley.CodeOf(err) != galley.InvalidArgument || !strings.Contains(err.Error(), "--listen-http "+address) {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+// A port that other machines reach needs TLS, and asks for tokens.
+func TestGuard(t *testing.T) {
+	open := protection{cert: "c", key: "k"}
+	outside := endpoints{http: "0.0.0.0:0", grpc: ":0", metrics: "10.0.0.1:0"}
+	if asks, err := open.guard(outside); err != nil || asks != (ports{http: true, metrics: true}) {
+		t.Errorf("%+v, %v", asks, err)
+	}
+	if asks, err := open.guard(anyPorts); err != nil || asks.any() {
+		t.Errorf("%+v, %v", asks, err)
+	}
+	if asks, err := (&protection{requireTokens: true}).guard(anyPorts); err != nil || asks != (ports{true, true, true}) {
+		t.Errorf("%+v, %v", asks, err)
+	}
+	for _, at := range []endpoints{outside, {":0", "0.0.0.0:0", ":0"}, {":0", ":0", "[::]:0"}} {
+		if _, err := (&protection{}).guard(at); galley.CodeOf(err) != galley.FailedPrecondition || !strings.Contains(err.Error(), "--tls-cert") {
+			t.Errorf("%+v: %v", at, err)
 		}
 	}
 }
@@ -42,7 +63,7 @@ func TestListenAllOrNone(t *testing.T) {
 	}
 	first := free.Addr().String()
 	free.Close()
-	_, err = listenAll(endpoints{http: first, grpc: taken.Addr().String(), metrics: ":0"})
+	_, err = (&protection{}).listen(endpoints{http: first, grpc: taken.Addr().String(), metrics: ":0"}, nil)
 	if galley.CodeOf(err) != galley.Unavailable || !strings.HasPrefix(err.Error(), "--listen-grpc "+taken.Addr().String()+": ") {
 		t.Errorf("%v", err)
 	}
