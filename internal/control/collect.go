@@ -9,6 +9,7 @@ import (
 
 	"galley"
 	"galley/internal/blob"
+	"galley/internal/store/sqlite"
 	"galley/registry"
 )
 
@@ -67,14 +68,14 @@ func (c *Control) collectBlobs(ctx context.Context) (blob.Swept, error) {
 	if err := c.store.ForgetUploads(ctx, c.now().Add(-uploadsExpire)); err != nil {
 		return blob.Swept{}, err
 	}
-	return c.blobs.Sweep(ctx, func(keep func(galley.Digest)) error { return c.named(ctx, keep) })
+	return c.blobs.Sweep(ctx, func(keep func(galley.Digest)) error { return c.named(ctx, c.store, keep) })
 }
 
-// named calls keep with every blob that the store names. Of an upload that is
+// named calls keep with every blob that a store names. Of an upload that is
 // named the files are, too.
-func (c *Control) named(ctx context.Context, keep func(galley.Digest)) error {
+func (c *Control) named(ctx context.Context, s *sqlite.Store, keep func(galley.Digest)) error {
 	all := map[galley.Digest]bool{}
-	if err := c.store.References(ctx, func(d galley.Digest) { all[d] = true }); err != nil {
+	if err := s.References(ctx, func(d galley.Digest) { all[d] = true }); err != nil {
 		return err
 	}
 	for d := range all {

@@ -12,8 +12,11 @@ import (
 	"galley/internal/store"
 )
 
-// DatabaseFile is the database's name in its folder.
-const DatabaseFile = databaseFile
+// The names of a store's files in its folder.
+const (
+	DatabaseFile = databaseFile
+	LockFile     = lockFile
+)
 
 // RestoreFolder is where a home is restored before it takes its place. A home
 // that has it and no database is one whose restoring was cut off.
