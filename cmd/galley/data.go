@@ -182,15 +182,21 @@ func (a *app) printDataset(d *controlpb.Dataset) {
 	if len(d.GetLabels()) > 0 {
 		fmt.Fprintf(a.out, "  labels  %s\n", strings.Join(d.GetLabels(), ", "))
 	}
-	if n := d.GetRejectedTotal(); n > 0 {
-		fmt.Fprintf(a.err, "%d rows were left out:\n", n)
-		for i, r := range d.GetRejected() {
-			if i == 10 {
-				fmt.Fprintf(a.err, "  … -o json lists up to a thousand\n")
-				break
-			}
-			fmt.Fprintf(a.err, "  %s:%d: %s\n", r.GetFile(), r.GetLine(), r.GetWhy())
+	printRejected(a.err, datasetOf(d).Rejected, d.GetRejectedTotal())
+}
+
+// printRejected lists the first rows that were left out.
+func printRejected(w io.Writer, rejected []rejectionJSON, total int64) {
+	if total == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%d rows were left out:\n", total)
+	for i, r := range rejected {
+		if i == 10 {
+			fmt.Fprintf(w, "  … -o json lists up to a thousand\n")
+			break
 		}
+		fmt.Fprintf(w, "  %s:%d: %s\n", r.File, r.Line, r.Why)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	inferencepb "galley/api/inference/v2"
 
 	"galley"
+	"galley/dataset"
 )
 
 // maxPredictTexts is how many texts one command takes.
@@ -23,17 +24,34 @@ const maxPredictTexts = 4096
 
 func (a *app) predictCommand() *cobra.Command {
 	var texts, files []string
+	var out, format, columns string
 	c := &cobra.Command{
 		Use:   "predict REF --text S",
-		Short: "Ask a model",
+		Short: "Ask a model, or score a file",
 		Long: `Ask a model, by name (what traffic goes to), name@3 or name:alias. --file reads
-one text a line.`,
-		Example: "  galley predict news-topic --text 'Central bank holds rates' --text '央行维持利率不变'\n  galley predict news-topic@2 --file headlines.txt -o json",
-		Args:    cobra.ExactArgs(1),
+one text a line.
+
+With --out, --file is a CSV, JSONL or Parquet file of any size, and each of its
+rows is scored into the output, whose ending says its format. The output appears
+when it is whole. A run that was interrupted goes on where it was, with the same
+version, when the command is given again, and leaves the same bytes. Rows that
+cannot be scored are left out and reported by line.`,
+		Example: "  galley predict news-topic --text 'Central bank holds rates' --text '央行维持利率不变'\n  galley predict news-topic@2 --file headlines.txt -o json\n" +
+			"  galley predict news-topic --file articles.parquet --columns text=title+body --out scored.parquet",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := galley.ParseRef(args[0])
 			if err != nil {
 				return err
+			}
+			if out != "" {
+				if len(files) != 1 || len(texts) > 0 {
+					return usagef("predict: --out needs one --file, and no --text")
+				}
+				return a.predictFile(cmd.Context(), args[0], files[0], out, format, columns)
+			}
+			if format != "" || columns != "" {
+				return usagef("predict: --format and --columns need --out")
 			}
 			for _, path := range files {
 				lines, err := readLines(path)
@@ -60,8 +78,47 @@ one text a line.`,
 		},
 	}
 	c.Flags().StringArrayVar(&texts, "text", nil, "a text (repeatable)")
-	c.Flags().StringArrayVar(&files, "file", nil, "a file with one text a line (repeatable)")
+	c.Flags().StringArrayVar(&files, "file", nil, "a file with one text a line (repeatable); with --out, the one file to score")
+	c.Flags().StringVar(&out, "out", "", "where to write scored rows: .jsonl, .csv or .parquet")
+	c.Flags().StringVar(&format, "format", "", "of --file with --out: csv, jsonl or parquet; by its ending if not given")
+	c.Flags().StringVar(&columns, "columns", "", "of --file with --out: text=title+body; column text if not given")
 	return c
+}
+
+// predictFile scores the rows of a file.
+func (a *app) predictFile(ctx context.Context, ref, path, out, format, columns string) error {
+	from, err := formatOf(format, path)
+	if err != nil {
+		return err
+	}
+	b := &batchRun{ref: ref, out: out, in: fileInput(path), progress: a.err}
+	if b.read.Format, err = dataset.ParseFormat(from); err != nil {
+		return err
+	}
+	if b.read.Columns, err = dataset.ParseColumns(columns); err != nil {
+		return err
+	}
+	to, err := outputFormat(out)
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, func(c *client) error {
+		r, err := b.run(ctx, c.batch, to)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			a.printJSON(r)
+			return nil
+		}
+		fmt.Fprintf(a.out, "%s  %d rows by %s", r.Out, r.Rows, r.Model)
+		if r.Resumed > 0 {
+			fmt.Fprintf(a.out, ", %d of them by an earlier run", r.Resumed)
+		}
+		fmt.Fprintf(a.out, ", in %.1f s\n", r.Seconds)
+		printRejected(a.err, r.Rejected, r.Total)
+		return nil
+	})
 }
 
 func readLines(path string) ([]string, error) {
