@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/grpc"
@@ -24,6 +25,7 @@ type gateway struct {
 	unary  grpc.UnaryServerInterceptor
 	stream grpc.StreamServerInterceptor
 	routes []route
+	stall  time.Duration // that a reader or writer may take for the next piece of a body
 }
 
 // A route is a method's place on the HTTP port.
@@ -102,7 +104,7 @@ func (g *gateway) handle(a *httpAPI) {
 // serve answers one request.
 func (g *gateway) serve(a *httpAPI, route route, w http.ResponseWriter, r *http.Request) {
 	ctx, transport := callContext(w, r, route.fullMethod)
-	answer := &reply{writer: w, control: http.NewResponseController(w)}
+	answer := &reply{writer: w, control: http.NewResponseController(w), stall: g.stall}
 	if err := g.call(ctx, a, route, r, answer); err != nil {
 		transport.copyHeader(w)
 		if !answer.begun {
@@ -121,7 +123,7 @@ func (g *gateway) serve(a *httpAPI, route route, w http.ResponseWriter, r *http.
 func (g *gateway) call(ctx context.Context, a *httpAPI, route route, r *http.Request, answer *reply) (err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
-			err = finish(a.log, route.fullMethod, panicked, nil)
+			err = finish(ctx, a.log, route.fullMethod, panicked, nil)
 		}
 	}()
 	if route.unary != nil {
@@ -139,12 +141,13 @@ func (g *gateway) call(ctx context.Context, a *httpAPI, route route, r *http.Req
 		return answer.send(message.(proto.Message))
 	}
 	stream := &localStream{ctx: ctx, send: answer.send}
+	var form *upload
 	if route.stream.ClientStreams {
-		upload, err := newUpload(route, r, answer.control)
+		form, err = newUpload(route, r, answer.control, g.stall)
 		if err != nil {
 			return err
 		}
-		stream.next = upload.next
+		stream.next = form.next
 	} else {
 		request, err := readRequest(route, r)
 		if err != nil {
@@ -158,7 +161,11 @@ func (g *gateway) call(ctx context.Context, a *httpAPI, route route, r *http.Req
 	info := &grpc.StreamServerInfo{
 		FullMethod: route.fullMethod, IsClientStream: route.stream.ClientStreams, IsServerStream: route.stream.ServerStreams,
 	}
-	return g.stream(route.service, stream, info, route.stream.Handler)
+	err = g.stream(route.service, stream, info, route.stream.Handler)
+	if err != nil && form != nil && form.err != nil {
+		return form.err // which the method words as its own
+	}
+	return err
 }
 
 // chainUnary makes one interceptor of several, the first outermost.

@@ -18,7 +18,7 @@ import (
 
 // forwarded are the headers that a method sees as metadata, as it would over
 // gRPC.
-var forwarded = []string{"Authorization", "Traceparent", "Tracestate", "X-Request-Id", "User-Agent"}
+var forwarded = []string{"Authorization", "Traceparent", "Tracestate", "User-Agent"}
 
 // callContext is the context of a request over HTTP as a method gets it over
 // gRPC: with the caller's address, its TLS state and metadata.
@@ -82,7 +82,7 @@ func (t *transport) SetTrailer(grpcmd.MD) error    { return nil }
 func (t *transport) copyHeader(w http.ResponseWriter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, name := range []string{"Retry-After", "Www-Authenticate", "X-Request-Id"} {
+	for _, name := range []string{"Retry-After", "Www-Authenticate"} {
 		if values := t.header.Get(name); len(values) > 0 {
 			w.Header().Set(name, values[0])
 		}

@@ -33,6 +33,7 @@ var answers = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: t
 type reply struct {
 	writer  http.ResponseWriter
 	control *http.ResponseController
+	stall   time.Duration
 	begun   bool // the status has been sent
 	lines   bool
 	archive *tar.Writer
@@ -110,7 +111,7 @@ func (a *reply) write(data []byte) error {
 // stalls gives the next piece of a stream its time.
 func (a *reply) stalls() {
 	// Not all writers of tests have deadlines.
-	_ = a.control.SetWriteDeadline(time.Now().Add(stallTime))
+	_ = a.control.SetWriteDeadline(time.Now().Add(a.stall))
 }
 
 // finish ends what was begun.
@@ -164,6 +165,8 @@ func (e *refusal) code() galley.Code {
 		return galley.PermissionDenied
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return galley.Unimplemented
+	case http.StatusRequestTimeout:
+		return galley.DeadlineExceeded
 	case http.StatusRequestEntityTooLarge:
 		return galley.ResourceExhausted
 	default:

@@ -6,6 +6,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -38,15 +39,16 @@ type upload struct {
 	first   proto.Message   // the header, if there is one to send
 	part    *multipart.Part // the file that is being read
 	begun   bool            // a piece of part was sent
+	err     error           // why the form could not be read on
 }
 
 // newUpload reads the form up to its first file.
-func newUpload(route route, r *http.Request, control *http.ResponseController) (*upload, error) {
+func newUpload(route route, r *http.Request, control *http.ResponseController, stall time.Duration) (*upload, error) {
 	u := &upload{message: route.method.Input()}
 	if field := u.message.Fields().ByName(pieceField); field == nil || field.Message().FullName() != (&controlpb.FilePiece{}).ProtoReflect().Descriptor().FullName() {
 		return nil, galley.Errorf(galley.Unimplemented, route.path, "is answered over gRPC only")
 	}
-	r.Body = &stallingBody{r.Body, control}
+	r.Body = &stallingBody{r.Body, control, stall}
 	form, err := r.MultipartReader()
 	if err != nil {
 		return nil, galley.Errorf(galley.InvalidArgument, "body", "is no multipart form").
@@ -101,6 +103,14 @@ func (u *upload) header(values url.Values) error {
 
 // next returns the messages, then io.EOF.
 func (u *upload) next() (proto.Message, error) {
+	m, err := u.read()
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.err = err
+	}
+	return m, err
+}
+
+func (u *upload) read() (proto.Message, error) {
 	if m := u.first; m != nil {
 		u.first = nil
 		return m, nil
@@ -150,17 +160,21 @@ func (u *upload) piece(name, path string, data []byte) proto.Message {
 }
 
 func uploadError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStalled
+	}
 	return galley.Errorf(galley.InvalidArgument, "body", "the form cannot be read to its end: %w", err)
 }
 
-// A stallingBody may take any time as a whole, and stallTime for each piece.
+// A stallingBody may take any time as a whole, and stall for each piece.
 type stallingBody struct {
 	io.ReadCloser
 	control *http.ResponseController
+	stall   time.Duration
 }
 
 func (b *stallingBody) Read(p []byte) (int, error) {
 	// Not all requests of tests have deadlines.
-	_ = b.control.SetReadDeadline(time.Now().Add(stallTime))
+	_ = b.control.SetReadDeadline(time.Now().Add(b.stall))
 	return b.ReadCloser.Read(p)
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"galley"
+	"galley/internal/telemetry"
 )
 
 // NewHTTPServer makes a server of h with the bounds that galley sets to all
@@ -68,7 +69,17 @@ func NewHTTPHandler(s *Server) http.Handler {
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		api.fail(w, &refusal{http.StatusForbidden, "a page of another site may not ask"})
 	}))
-	return guard.Handler(api.mux)
+	return namedRequests(guard.Handler(api.mux))
+}
+
+// namedRequests gives each request a name, its client's own if it sent one,
+// and says it in the answer.
+func namedRequests(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, id := telemetry.WithRequestID(r.Context(), r.Header.Get(requestIDHeader))
+		w.Header().Set("X-Request-Id", id)
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // handle serves an endpoint that stands for a gRPC method, and refuses other
@@ -102,7 +113,7 @@ func (a *httpAPI) guarded(e endpoint, r *http.Request) (answer any, err error) {
 	defer func() {
 		panicked := recover()
 		if own := (*refusal)(nil); panicked != nil || !errors.As(err, &own) {
-			err = finish(a.log, r.Pattern, panicked, statusOf(err))
+			err = finish(r.Context(), a.log, r.Pattern, panicked, statusOf(err))
 		}
 	}()
 	return e(r)

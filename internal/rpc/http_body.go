@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 
 	"galley"
 )
@@ -46,6 +47,9 @@ func tooLarge(limit int64) error {
 	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", limit)}
 }
 
+// errStalled is the error of a body that does not come.
+var errStalled = &refusal{http.StatusRequestTimeout, "the body does not come"}
+
 // bodyError words what made a body unreadable.
 func bodyError(r *http.Request, err error) error {
 	if own := (*refusal)(nil); errors.As(err, &own) {
@@ -53,6 +57,9 @@ func bodyError(r *http.Request, err error) error {
 	}
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return tooLarge(large.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStalled
 	}
 	if ctxErr := r.Context().Err(); ctxErr != nil {
 		return ctxErr

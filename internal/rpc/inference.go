@@ -23,7 +23,8 @@ type Inference struct {
 	Store   registry.Store
 	Name    string // of the server, in its metadata
 	Version string
-	Metrics *Metrics // nil counts nothing
+	Metrics *Metrics    // nil counts nothing
+	Ready   func() bool // whether more requests are welcome; nil for always
 }
 
 // maxTensors bounds the inputs and outputs of a request.
@@ -34,9 +35,9 @@ func (s *Inference) ServerLive(context.Context, *inferencepb.ServerLiveRequest) 
 	return &inferencepb.ServerLiveResponse{Live: true}, nil
 }
 
-// ServerReady says that models can be asked.
+// ServerReady says that models can be asked, and more requests are welcome.
 func (s *Inference) ServerReady(context.Context, *inferencepb.ServerReadyRequest) (*inferencepb.ServerReadyResponse, error) {
-	return &inferencepb.ServerReadyResponse{Ready: true}, nil
+	return &inferencepb.ServerReadyResponse{Ready: s.Ready == nil || s.Ready()}, nil
 }
 
 // ServerMetadata names the server and what it speaks beyond the protocol.

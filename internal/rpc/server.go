@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,6 +23,8 @@ import (
 
 	controlpb "galley/api/control/v1"
 	inferencepb "galley/api/inference/v2"
+
+	"galley/internal/telemetry"
 )
 
 // Bounds of a connection.
@@ -43,6 +46,8 @@ type Server struct {
 	gateway   *gateway
 	inference inferencepb.GRPCInferenceServiceServer
 	log       *slog.Logger
+	tracer    *telemetry.Tracer
+	draining  atomic.Bool
 
 	grpcEntrance, httpEntrance *Entrance
 }
@@ -64,8 +69,8 @@ func NewServer(inference inferencepb.GRPCInferenceServiceServer, control control
 		o(s)
 	}
 	// Calls over HTTP pass these, too.
-	unary := chainUnary(unaryGuard(log), s.grpcEntrance.unary)
-	stream := chainStream(streamGuard(log), s.grpcEntrance.stream)
+	unary := chainUnary(unaryGuard(log, s.tracer), s.grpcEntrance.unary)
+	stream := chainStream(streamGuard(log, s.tracer), s.grpcEntrance.stream)
 	s.grpc = grpc.NewServer(
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(maxMessage),
@@ -79,7 +84,7 @@ func NewServer(inference inferencepb.GRPCInferenceServiceServer, control control
 		grpc.UnaryInterceptor(unary),
 		grpc.StreamInterceptor(stream),
 	)
-	s.gateway = &gateway{grpc: s.grpc, unary: unary, stream: stream}
+	s.gateway = &gateway{grpc: s.grpc, unary: unary, stream: stream, stall: stallTime}
 	inferencepb.RegisterGRPCInferenceServiceServer(s, inference)
 	controlpb.RegisterControlServer(s, control)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
@@ -98,10 +103,20 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, service any) {
 // Serve answers on l until Shutdown.
 func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
 
+// Ready reports whether more requests are welcome: until Drain.
+func (s *Server) Ready() bool { return !s.draining.Load() }
+
+// Drain tells who asks for the server's health that it is going away, so that
+// requests are sent elsewhere. Those that come are answered all the same.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.health.Shutdown()
+}
+
 // Shutdown refuses new requests and waits for those under way, until ctx
 // ends; then it cuts them off.
 func (s *Server) Shutdown(ctx context.Context) {
-	s.health.Shutdown()
+	s.Drain()
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
@@ -115,30 +130,15 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 }
 
-// unaryGuard turns a panic of a handler into an Internal error and logs what
-// failed for reasons of the server.
-func unaryGuard(log *slog.Logger) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
-		defer func() { err = finish(log, info.FullMethod, recover(), err) }()
-		return handler(ctx, request)
-	}
-}
-
-func streamGuard(log *slog.Logger) grpc.StreamServerInterceptor {
-	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-		defer func() { err = finish(log, info.FullMethod, recover(), err) }()
-		return handler(server, stream)
-	}
-}
-
-func finish(log *slog.Logger, method string, panicked any, err error) error {
+// finish turns a panic into an error, and logs what the server is to blame for.
+func finish(ctx context.Context, log *slog.Logger, method string, panicked any, err error) error {
 	if panicked != nil {
-		log.Error("handler panicked", "method", method, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		log.ErrorContext(ctx, "handler panicked", "method", method, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
 		return status.Error(codes.Internal, "internal error; the server's log has the details")
 	}
 	switch status.Code(err) {
 	case codes.Internal, codes.Unknown, codes.DataLoss:
-		log.Error("request failed", "method", method, "error", err)
+		log.ErrorContext(ctx, "request failed", "method", method, "error", err)
 	}
 	return err
 }
