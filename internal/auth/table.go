@@ -47,6 +47,8 @@ var methods = map[string]Permission{
 	"/galley.control.v1.Audit/GetHead":     Audit,
 	"/galley.control.v1.Audit/ListEntries": Audit,
 
+	"/galley.control.v1.Batch/Predict": Infer,
+
 	"/galley.control.v1.Maintenance/Backup": Administer,
 
 	"/galley.control.v1.Batch/Predict": Infer,
@@ -76,41 +78,12 @@ var methods = map[string]Permission{
 	"/galley.control.v1.Control/Evaluate":      Build,
 }
 
-// routes is the permission that each HTTP route asks for, by its pattern in
-// the mux. A route that stands for a gRPC method asks for the method's; any
-// other without a line here is denied, and a test of internal/rpc fails.
+// routes is the permission that each HTTP route asks for that stands for no
+// gRPC method, by its pattern in the mux. All others ask for their method's. A
+// route without either is denied, and a test of internal/rpc fails.
 var routes = map[string]Permission{
-	"GET /{$}":                                        Describe,
-	"GET /metrics":                                    Observe,
-	"GET /v2":                                         Describe,
-	"GET /v2/health/live":                             Open,
-	"GET /v2/health/ready":                            Open,
-	"GET /v2/models/{name}":                           Describe,
-	"GET /v2/models/{name}/ready":                     Describe,
-	"POST /v2/models/{name}/infer":                    Infer,
-	"GET /v2/models/{name}/versions/{version}":        Describe,
-	"GET /v2/models/{name}/versions/{version}/ready":  Describe,
-	"POST /v2/models/{name}/versions/{version}/infer": Infer,
-	"GET /v2/models/{name}/config":                    Describe,
-	"GET /v2/models/{name}/versions/{version}/config": Describe,
-	"GET /v2/models/stats":                            Observe,
-	"GET /v2/models/{name}/stats":                     Observe,
-	"GET /v2/models/{name}/versions/{version}/stats":  Observe,
-	"POST /v2/repository/index":                       Describe,
-	"POST /v2/repository/models/{name}/load":          Operate,
-	"POST /v2/repository/models/{name}/unload":        Operate,
-	"POST /v2/models/{name}/generate":                 Infer,
-	"POST /v2/models/{name}/generate_stream":          Infer,
-	"GET /v2/systemsharedmemory/{rest...}":            Operate,
-	"GET /v2/cudasharedmemory/{rest...}":              Operate,
-	"GET /v2/trace/setting":                           Operate,
-	"GET /v2/models/{name}/trace/setting":             Operate,
-	"GET /v2/logging":                                 Operate,
-	"POST /v2/systemsharedmemory/{rest...}":           Operate,
-	"POST /v2/cudasharedmemory/{rest...}":             Operate,
-	"POST /v2/trace/setting":                          Operate,
-	"POST /v2/models/{name}/trace/setting":            Operate,
-	"POST /v2/logging":                                Operate,
+	"GET /{$}":     Describe,
+	"GET /metrics": Observe,
 }
 
 // OfMethod is the permission that a gRPC method asks for, by its full name
