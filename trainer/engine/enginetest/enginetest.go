@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"galley"
@@ -137,10 +138,23 @@ func testClassification(t *testing.T, d engine.Driver, data frozen) {
 	if !began || last.Step != last.Steps || last.Step != result.Steps {
 		t.Errorf("began %v; the last progress is step %d of %d, the result has %d", began, last.Step, last.Steps, result.Steps)
 	}
-	for _, name := range []string{"model.onnx", "galley.json", "tokenizer.json"} {
+	for _, name := range []string{task.ModelFile, task.ConfigFile, task.TokenizerFile} {
 		if _, err := os.Stat(filepath.Join(result.Bundle, name)); err != nil {
 			t.Error(err)
 		}
+	}
+	f, err := os.Open(filepath.Join(result.Bundle, task.ConfigFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	config, err := task.DecodeConfig(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The order of labels is that of the data, which the logits follow.
+	if !slices.Equal(config.Labels, data.manifest.Labels) || len(config.Labels) != 6 {
+		t.Errorf("the bundle's labels are %v, the data's %v", config.Labels, data.manifest.Labels)
 	}
 }
 

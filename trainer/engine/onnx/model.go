@@ -167,11 +167,15 @@ func remember(m *graph.Model, encoder architecture.TextEncoder) error {
 // labels apart: the job then begins with the parent's answers. To other labels
 // other n-grams matter, and they are weighed as the job's own texts have them.
 func inherit(m, parent *graph.Model, head bool) {
+	weights := map[string]*graph.Tensor{}
+	for _, t := range parent.Graph.Initializers {
+		weights[t.Name] = t
+	}
 	for i, t := range m.Graph.Initializers {
 		// Only weights: constants of formulas have names by number, and the same
 		// one may be another's in the parent.
-		from := parent.Graph.Initializer(t.Name)
-		if from == nil || t.Type != graph.Float || from.Type != t.Type || !slices.Equal(from.Dims, t.Dims) || t.Size() <= 1 {
+		from, ok := weights[t.Name]
+		if !ok || t.Type != graph.Float || from.Type != t.Type || !slices.Equal(from.Dims, t.Dims) || t.Size() <= 1 {
 			continue
 		}
 		if architecture.IsConstant(t.Name) || !head && architecture.IsHead(t.Name) {
