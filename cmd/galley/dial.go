@@ -19,12 +19,13 @@ import (
 // A client is a connection to a server: one out there, or one made for this
 // command over the home's own state.
 type client struct {
-	control   controlpb.ControlClient
-	audit     controlpb.AuditClient
-	access    controlpb.AccessClient
-	batch     controlpb.BatchClient
-	inference inferencepb.GRPCInferenceServiceClient
-	close     func()
+	control     controlpb.ControlClient
+	audit       controlpb.AuditClient
+	maintenance controlpb.MaintenanceClient
+	access      controlpb.AccessClient
+	batch       controlpb.BatchClient
+	inference   inferencepb.GRPCInferenceServiceClient
+	close       func()
 }
 
 // identity is what the command shows a server, and what it asks of one.
@@ -75,11 +76,12 @@ func connect(address string, after func(), options ...grpc.DialOption) (*client,
 		return nil, galley.Errorf(galley.InvalidArgument, address, "is not an address: %w", err)
 	}
 	return &client{
-		control:   controlpb.NewControlClient(conn),
-		audit:     controlpb.NewAuditClient(conn),
-		access:    controlpb.NewAccessClient(conn),
-		batch:     controlpb.NewBatchClient(conn),
-		inference: inferencepb.NewGRPCInferenceServiceClient(conn),
+		control:     controlpb.NewControlClient(conn),
+		audit:       controlpb.NewAuditClient(conn),
+		maintenance: controlpb.NewMaintenanceClient(conn),
+		access:      controlpb.NewAccessClient(conn),
+		batch:       controlpb.NewBatchClient(conn),
+		inference:   inferencepb.NewGRPCInferenceServiceClient(conn),
 		close: func() {
 			conn.Close()
 			if after != nil {

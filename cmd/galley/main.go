@@ -111,7 +111,7 @@ without a server.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.jobsCommand(),
-		a.modelsCommand(), a.predictCommand(), a.evalCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
+		a.modelsCommand(), a.predictCommand(), a.evalCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
 	)
 	root.AddCommand(laterCommands()...)
 	for _, c := range commandsOf(root) {
@@ -157,7 +157,7 @@ func checkArguments(c *cobra.Command) {
 // absent from the help, and say so when called.
 func laterCommands() []*cobra.Command {
 	var commands []*cobra.Command
-	for _, name := range []string{"distill", "quantize", "federate", "search", "ab", "feedback", "audit", "backup", "restore", "partner"} {
+	for _, name := range []string{"distill", "quantize", "federate", "search", "ab", "feedback", "partner"} {
 		commands = append(commands, laterCommand(name))
 	}
 	return commands

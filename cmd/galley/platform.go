@@ -81,6 +81,8 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	access := rpc.NewAccess(tokens, log)
 	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log, rpc.WithEntrances(access.Entrance(asks.grpc), access.Entrance(asks.http)))
 	controlpb.RegisterAccessServer(p.server, rpc.NewTokens(tokens))
+	controlpb.RegisterAuditServer(p.server, rpc.NewAudit(p.control))
+	controlpb.RegisterMaintenanceServer(p.server, rpc.NewMaintenance(p.control))
 	controlpb.RegisterBatchServer(p.server, rpc.NewBatch(p.control))
 	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(p.server), log)
 	p.metrics = rpc.NewHTTPServer(rpc.NewMetricsHandler(metrics, access.Entrance(asks.metrics)), log)
