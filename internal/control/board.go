@@ -2,6 +2,7 @@ package control
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,26 +142,33 @@ func (b *board) noteNeeded(id string, generation int64, phase trainer.Phase) {
 	}
 }
 
+// A decision is a step that the scheduler wants a job to take.
+type decision struct {
+	job   string
+	event trainer.Event
+}
+
 // missed are the jobs that wait for one that ended without success.
-func (b *board) missed() (events map[string]trainer.NeedEnded) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	events = map[string]trainer.NeedEnded{}
+func (b *board) missed(now time.Time) []decision {
+	var out []decision
 	wanted := map[string]bool{}
-	for id, t := range b.tickets {
+	for _, id := range slices.Sorted(maps.Keys(b.tickets)) {
+		t := b.tickets[id]
 		if t.phase != trainer.Queued {
 			continue
 		}
+		told := false
 		for _, need := range t.needs {
 			wanted[need] = true
 			n := b.needed[need].phase
-			if _, told := events[id]; !told && (n == trainer.Failed || n == trainer.Cancelled) {
-				events[id] = trainer.NeedEnded{Need: need, Phase: n}
+			if !told && (n == trainer.Failed || n == trainer.Cancelled) {
+				out = append(out, decision{id, trainer.NeedEnded{At: now, Need: need, Phase: n}})
+				told = true
 			}
 		}
 	}
 	maps.DeleteFunc(b.needed, func(id string, _ needed) bool { return !wanted[id] })
-	return events
+	return out
 }
 
 // stir has the next pass make a plan: time has gone by.
@@ -170,17 +178,25 @@ func (b *board) stir() {
 	b.changed = true
 }
 
-// plan makes a plan, if something changed since the last one.
-func (b *board) plan(now time.Time) scheduler.Plan {
+// decide makes a plan, if something changed since the last one, and returns
+// the steps that it asks for.
+func (b *board) decide(now time.Time) []decision {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.changed {
-		return scheduler.Plan{}
+		return nil
 	}
 	b.changed = false
+	out := b.missed(now)
 	p := scheduler.Schedule(b.snapshot(now))
 	b.reserved = p.Reserved
-	return p
+	for _, v := range p.Preempt {
+		out = append(out, decision{v.Job, trainer.PreemptAsked{At: now, For: v.For}})
+	}
+	for _, s := range p.Start {
+		out = append(out, decision{s.Job, trainer.Placed{At: now}})
+	}
+	return out
 }
 
 // trial is the plan that would be made now.

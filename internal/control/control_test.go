@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,6 +60,12 @@ type tumble struct {
 	Hash []byte
 }
 
+// Seeds with which the first attempt comes to grief at step 5.
+const (
+	hangs   = 666
+	starves = 667
+)
+
 const stepTime = 2 * time.Millisecond
 
 func (tumbler) Train(ctx context.Context, r engine.Request, report func(engine.Event)) (engine.Result, error) {
@@ -85,6 +92,14 @@ func (tumbler) Train(ctx context.Context, r engine.Request, report func(engine.E
 	report(engine.Event{Kind: engine.Started, Step: state.Step, Steps: steps})
 	fmt.Fprintln(os.Stderr, "parent", r.Parent != "", "records", len(r.Records))
 	for state.Step < steps {
+		if r.Attempt == 1 && state.Step == 5 {
+			switch r.Spec.Recipe.Seed {
+			case hangs:
+				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			case starves:
+				return engine.Result{}, galley.Errorf(galley.Internal, "onnx", "Failed to allocate memory for requested buffer")
+			}
+		}
 		if ctx.Err() != nil {
 			return engine.Result{}, errors.Join(save(), ctx.Err())
 		}
@@ -165,7 +180,7 @@ func open(home string, opener session.Opener, cpus int) (*world, error) {
 	return openWith(home, opener, cpus, blob.Options{})
 }
 
-func openWith(home string, opener session.Opener, cpus int, o blob.Options) (*world, error) {
+func openWith(home string, opener session.Opener, cpus int, o blob.Options, more ...func(*Options)) (*world, error) {
 	ctx := context.Background()
 	s, err := sqlite.Open(ctx, home)
 	if err != nil {
@@ -175,11 +190,15 @@ func openWith(home string, opener session.Opener, cpus int, o blob.Options) (*wo
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	c, err := Open(ctx, Options{
+	options := Options{
 		Home: home, Store: s, Blobs: blobs, Opener: opener, Drivers: drivers, CPUs: cpus,
 		Launcher: process.Launcher{Args: []string{"attempt"}},
 		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	}
+	for _, set := range more {
+		set(&options)
+	}
+	c, err := Open(ctx, options)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

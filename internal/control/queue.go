@@ -40,37 +40,17 @@ func (c *Control) schedule(ctx context.Context) error {
 	if c.isClosing() {
 		return nil
 	}
-	for id, e := range c.board.missed() {
-		e.At = c.now()
-		if err := c.decide(ctx, id, e); err != nil {
-			return err
+	for _, d := range c.board.decide(c.now()) {
+		_, err := c.step(ctx, d.job, d.event, change{})
+		if galley.CodeOf(err) == galley.FailedPrecondition {
+			continue // it has changed since, and is planned for again
 		}
-	}
-	p := c.board.plan(c.now())
-	for _, v := range p.Preempt {
-		if err := c.decide(ctx, v.Job, trainer.PreemptAsked{At: c.now(), For: v.For}); err != nil {
-			return err
-		}
-	}
-	for _, s := range p.Start {
-		if err := c.decide(ctx, s.Job, trainer.Placed{At: c.now()}); err != nil {
+		if err != nil {
+			c.board.stir()
 			return err
 		}
 	}
 	return nil
-}
-
-// decide is a step that the scheduler asks for. A job that has changed since
-// it was planned for refuses, and is planned for again.
-func (c *Control) decide(ctx context.Context, id string, e trainer.Event) error {
-	_, err := c.step(ctx, id, e, change{})
-	if galley.CodeOf(err) == galley.FailedPrecondition {
-		return nil
-	}
-	if err != nil {
-		c.board.stir()
-	}
-	return err
 }
 
 // fill puts the jobs that wait onto the board, as they are stored.
