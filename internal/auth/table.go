@@ -1,5 +1,10 @@
 package auth
 
+import (
+	"maps"
+	"slices"
+)
+
 // methods is the permission that each gRPC method asks for, by its full name.
 // A method without a line here is denied, and a test of internal/rpc fails.
 var methods = map[string]Permission{
@@ -51,8 +56,6 @@ var methods = map[string]Permission{
 
 	"/galley.control.v1.Maintenance/Backup": Administer,
 
-	"/galley.control.v1.Batch/Predict": Infer,
-
 	"/galley.control.v1.Control/AddData":       Build,
 	"/galley.control.v1.Control/GetData":       Observe,
 	"/galley.control.v1.Control/ListData":      Observe,
@@ -99,3 +102,9 @@ func OfRoute(pattern string) (Permission, bool) {
 	p, ok := routes[pattern]
 	return p, ok
 }
+
+// Methods lists the gRPC methods of the table, in order.
+func Methods() []string { return slices.Sorted(maps.Keys(methods)) }
+
+// Routes lists the HTTP routes of the table, in order.
+func Routes() []string { return slices.Sorted(maps.Keys(routes)) }
