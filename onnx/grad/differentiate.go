@@ -66,6 +66,7 @@ func Differentiate(m *onnx.Model, opts Options) (*Training, error) {
 	d := &differentiator{
 		model:   m.Clone(),
 		opts:    opts,
+		wrt:     make(map[string]bool, len(opts.Wrt)),
 		known:   known,
 		types:   map[string]onnx.Value{},
 		pending: map[string][]string{},
@@ -98,6 +99,7 @@ type differentiator struct {
 	model   *onnx.Model
 	builder *onnx.Builder
 	opts    Options
+	wrt     map[string]bool       // opts.Wrt
 	known   *onnx.Types           // of the model as given
 	types   map[string]onnx.Value // of the forward graph as rewritten
 
@@ -119,20 +121,21 @@ func (d *differentiator) checkOptions() error {
 	if len(d.opts.Wrt) == 0 {
 		return galley.Errorf(galley.InvalidArgument, "wrt", "nothing to differentiate with respect to")
 	}
-	for i, w := range d.opts.Wrt {
+	for _, w := range d.opts.Wrt {
 		if !known[w] {
 			return galley.Errorf(galley.InvalidArgument, w, "is neither an initializer nor an input of the graph").
 				WithRemedy("name initializers or inputs in Wrt")
 		}
-		if slices.Contains(d.opts.Wrt[:i], w) {
+		if d.wrt[w] {
 			return galley.Errorf(galley.InvalidArgument, w, "is named twice in Wrt")
 		}
+		d.wrt[w] = true
 		if !d.types[w].Type.IsFloat() {
 			return galley.Errorf(galley.InvalidArgument, w, "is not a floating-point tensor and has no gradient")
 		}
 	}
 	for _, w := range d.opts.RowGradients {
-		if !slices.Contains(d.opts.Wrt, w) {
+		if !d.wrt[w] {
 			return galley.Errorf(galley.InvalidArgument, w, "is in RowGradients but not in Wrt")
 		}
 	}
@@ -162,7 +165,7 @@ func (d *differentiator) checkOptions() error {
 // constant returns the elements of a value that no input and no weight in Wrt
 // can change.
 func (d *differentiator) constant(value string) (*onnx.Tensor, bool) {
-	if slices.Contains(d.opts.Wrt, value) {
+	if d.wrt[value] {
 		return nil, false
 	}
 	return d.known.Constant(value)

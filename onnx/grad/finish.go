@@ -16,6 +16,10 @@ func (d *differentiator) finish() (*Training, error) {
 	loss.Name = d.opts.Loss
 	g.Outputs = []onnx.Value{loss}
 
+	initializers := make(map[string]bool, len(g.Initializers))
+	for _, tensor := range g.Initializers {
+		initializers[tensor.Name] = true
+	}
 	for _, w := range d.opts.Wrt {
 		weight := d.types[w]
 		grad := Gradient{}
@@ -35,13 +39,14 @@ func (d *differentiator) finish() (*Training, error) {
 			continue
 		}
 		t.Gradients[w] = grad
-		if i := slices.IndexFunc(g.Initializers, func(t *onnx.Tensor) bool { return t.Name == w }); i >= 0 {
-			g.Initializers = slices.Delete(g.Initializers, i, i+1)
-			if !slices.ContainsFunc(g.Inputs, func(v onnx.Value) bool { return v.Name == w }) {
-				g.Inputs = append(g.Inputs, onnx.Value{Name: w, Type: weight.Type, Shape: weight.Shape})
-			}
+		if initializers[w] {
+			g.Inputs = append(g.Inputs, onnx.Value{Name: w, Type: weight.Type, Shape: weight.Shape})
 		}
 	}
+	g.Initializers = slices.DeleteFunc(g.Initializers, func(tensor *onnx.Tensor) bool {
+		_, fed := t.Gradients[tensor.Name]
+		return fed
+	})
 	if len(t.Gradients) == 0 {
 		return nil, galley.Errorf(galley.InvalidArgument, d.opts.Loss, "has a zero gradient with respect to all of Wrt").
 			WithRemedy("look for rounding, comparison or argmax operators between the weights and the loss")
