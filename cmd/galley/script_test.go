@@ -41,7 +41,9 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GALLEY_ORT_LIB", runtimeLib)
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
 			e.Setenv("MINILM", minilm())
-			return nil
+			testdata, err := filepath.Abs("testdata")
+			e.Setenv("TESTDATA", testdata)
+			return err
 		},
 		Condition: func(condition string) (bool, error) {
 			switch condition {
