@@ -55,7 +55,7 @@ type Options struct {
 	Drivers  engine.Drivers     // engines that the launcher's attempts have
 	Opener   session.Opener     // runs models to evaluate them
 	CPUs     int                // shared by attempts; the machine's if 0
-	Tenants  []scheduler.Tenant // weights and quotas; none if nil
+	Tenants  []scheduler.Tenant // weights and quotas; those of the home's tenants.yaml if nil
 	Silence  time.Duration      // without a sign of life until an attempt is killed; 1 minute if 0
 	Stall    time.Duration      // without an event of its engine until then; 1 hour if 0
 	Clock    func() time.Time   // time.Now if nil
@@ -118,7 +118,6 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if c.cpus <= 0 {
 		c.cpus = runtime.NumCPU()
 	}
-	c.board = newBoard(machine(c.cpus), o.Tenants)
 	if c.silence <= 0 {
 		c.silence = time.Minute
 	}
@@ -135,6 +134,13 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if c.home, err = filepath.Abs(c.home); err != nil {
 		return nil, fileError(c.home, err)
 	}
+	tenants := o.Tenants
+	if tenants == nil {
+		if tenants, err = readTenants(c.home); err != nil {
+			return nil, err
+		}
+	}
+	c.board = newBoard(machine(c.cpus), tenants)
 	if err := os.RemoveAll(c.temp()); err != nil {
 		return nil, fileError(c.temp(), err)
 	}
