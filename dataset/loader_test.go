@@ -185,20 +185,26 @@ func TestLoaderCancelled(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 300 {
-			ctx, cancel := context.WithCancel(t.Context())
-			seen, failed := 0, error(nil)
-			for _, err := range l.Batches(ctx, 0, 0) {
-				if failed = err; err == nil {
-					seen++
-				}
-				cancel()
-				runtime.Gosched()
-			}
-			if !errors.Is(failed, context.Canceled) && seen < len(rows) {
-				t.Fatalf("prefetch %d: a cancelled pass ended after %d batches with the error %v", prefetch, seen, failed)
+			if seen, err := cancelled(t, l); !errors.Is(err, context.Canceled) && seen < len(rows) {
+				t.Fatalf("prefetch %d: a cancelled pass ended after %d batches with the error %v", prefetch, seen, err)
 			}
 		}
 	}
+}
+
+// cancelled cancels a pass from its first batch on, and returns how many came
+// and the error that ended it.
+func cancelled(t *testing.T, l *Loader[string]) (seen int, failed error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, err := range l.Batches(ctx, 0, 0) {
+		if failed = err; err == nil {
+			seen++
+		}
+		cancel()
+		runtime.Gosched()
+	}
+	return seen, failed
 }
 
 func TestSubset(t *testing.T) {
