@@ -15,6 +15,7 @@ import (
 
 	"galley"
 	"galley/internal/rpc"
+	"galley/internal/telemetry"
 )
 
 // An app is one run of the command.
@@ -28,7 +29,11 @@ type app struct {
 	server   string
 	library  string // GALLEY_ORT_LIB
 	cache    string // where obtained libraries lie
-	identity identity
+	env      func(string) (string, bool)
+	logs     logs
+
+	drainWait time.Duration // between going unready and going away
+	identity  identity
 
 	protection protection // of a server's ports
 
@@ -37,7 +42,7 @@ type app struct {
 
 // newApp takes the settings that the environment gives.
 func newApp(in io.Reader, out, errOut io.Writer, env func(string) (string, bool)) *app {
-	a := &app{in: in, out: out, err: errOut, home: ".galley", server: "localhost:8001", identity: identityOf(env)}
+	a := &app{in: in, out: out, err: errOut, env: env, logs: logs{telemetry.Formats[0]}, home: ".galley", server: "localhost:8001", identity: identityOf(env)}
 	if v, ok := env("GALLEY_HOME"); ok && v != "" {
 		a.home = v
 	}

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	controlpb "galley/api/control/v1"
+	newsroompb "galley/api/newsroom/v1"
 
 	"galley/internal/auth"
 	"galley/internal/blob"
 	"galley/internal/control"
 	"galley/internal/rpc"
 	"galley/internal/store/sqlite"
+	"galley/internal/telemetry"
 	"galley/registry"
 	"galley/serving"
 	"galley/trainer/launch/process"
@@ -29,6 +31,7 @@ type platform struct {
 	server  *rpc.Server  // gRPC
 	http    *http.Server // the inference protocol, the control API
 	metrics *http.Server
+	tracer  *telemetry.Tracer
 	stop    context.CancelFunc
 	stopped chan struct{} // the control loop has ended
 }
@@ -74,16 +77,21 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	if err != nil {
 		return nil, err
 	}
+	if p.tracer, err = telemetry.NewTracer(ctx, a.env, revision, log); err != nil {
+		return nil, errors.Join(err, p.control.Close(ctx))
+	}
 	metrics := rpc.NewMetrics()
 	metrics.WatchJobs(p.control)
 	metrics.WatchModels(p.table)
 	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics}
 	access := rpc.NewAccess(tokens, log)
-	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log, rpc.WithEntrances(access.Entrance(asks.grpc), access.Entrance(asks.http)))
+	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log, rpc.WithEntrances(access.Entrance(asks.grpc), access.Entrance(asks.http)), rpc.WithTracer(p.tracer))
+	inference.Ready = p.server.Ready
 	controlpb.RegisterAccessServer(p.server, rpc.NewTokens(tokens))
 	controlpb.RegisterAuditServer(p.server, rpc.NewAudit(p.control))
 	controlpb.RegisterMaintenanceServer(p.server, rpc.NewMaintenance(p.control))
 	controlpb.RegisterBatchServer(p.server, rpc.NewBatch(p.control))
+	newsroompb.RegisterNewsroomServer(p.server, rpc.NewNewsroom(inference))
 	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(p.server), log)
 	p.metrics = rpc.NewHTTPServer(rpc.NewMetricsHandler(metrics, access.Entrance(asks.metrics)), log)
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -110,7 +118,7 @@ func (p *platform) close(ctx context.Context) error {
 	// Metrics last: the end is of interest too.
 	shutDown(ctx, p.metrics)
 	p.table.Close()
-	return errors.Join(err, p.store.Close())
+	return errors.Join(err, p.store.Close(), p.tracer.Close(ctx))
 }
 
 // shutDown waits for the requests under way until ctx ends; then it cuts them

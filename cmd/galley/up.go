@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+
+	"galley/internal/telemetry"
 )
 
 func (a *app) upCommand() *cobra.Command {
@@ -30,12 +32,20 @@ other machines reach needs TLS, and a token of each caller: see galley auth.`,
 			if err := a.protection.check(); err != nil {
 				return err
 			}
+			if err := a.logs.check(); err != nil {
+				return err
+			}
+			if a.drainWait < 0 || a.drainWait > maxDrainWait {
+				return usagef("--drain-wait %s: write a time from 0s to %s", a.drainWait, maxDrainWait)
+			}
 			return a.up(cmd.Context(), listen, nil)
 		},
 	}
 	c.Flags().StringVar(&listen.http, "listen-http", "127.0.0.1:8000", "address of the inference protocol over HTTP; port 0 picks one")
 	c.Flags().StringVar(&listen.grpc, "listen-grpc", "127.0.0.1:8001", "address of the gRPC APIs; port 0 picks one")
 	c.Flags().StringVar(&listen.metrics, "listen-metrics", "127.0.0.1:8002", "address of the metrics; port 0 picks one")
+	c.Flags().DurationVar(&a.drainWait, "drain-wait", 0, "after SIGTERM, answer on this long while health says not ready, so that callers go elsewhere; at most 20s")
+	a.logs.flags(c)
 	a.protection.flags(c)
 	c.Flags().DurationVar(&a.unloadIdle, "unload-idle", 30*time.Minute, "close models that nobody has asked for this long; 0 keeps them")
 	return c
@@ -48,7 +58,10 @@ func (a *app) up(ctx context.Context, listen endpoints, ready func(endpoints)) e
 		return err
 	}
 	// The home first: a second server on it learns who owns it.
-	log := slog.New(slog.NewTextHandler(a.err, nil))
+	log, err := telemetry.NewLogger(a.err, a.logs.format, slog.LevelInfo)
+	if err != nil {
+		return err
+	}
 	p, err := a.openPlatform(ctx, asks, log)
 	if err != nil {
 		return err
@@ -77,6 +90,10 @@ func (a *app) up(ctx context.Context, listen endpoints, ready func(endpoints)) e
 	case <-ctx.Done():
 		fmt.Fprintln(a.err, "draining")
 	}
+	if failed == nil {
+		p.server.Drain()
+		time.Sleep(a.drainWait)
+	}
 	failed = errors.Join(failed, p.drain(ctx))
 	for range waiting {
 		// Those that end before they have begun say that they are closed.
@@ -86,6 +103,10 @@ func (a *app) up(ctx context.Context, listen endpoints, ready func(endpoints)) e
 	}
 	return failed
 }
+
+// maxDrainWait leaves time to drain before those who stop servers lose patience,
+// commonly after 30 seconds.
+const maxDrainWait = 20 * time.Second
 
 // drain closes the platform in bounded time, also when ctx has ended.
 func (p *platform) drain(ctx context.Context) error {
