@@ -51,6 +51,17 @@ func (e *refusal) Error() string { return e.message }
 // Protocol below /v2, and the services that have REST routes below /v1, all
 // answered by what s answers over gRPC.
 func NewHTTPHandler(s *Server) http.Handler {
+	api := newHTTPAPI(s)
+	// Pages of other sites may not have a reader's browser ask on their behalf.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		api.fail(w, &refusal{http.StatusForbidden, "a page of another site may not ask"})
+	}))
+	return namedRequests(guard.Handler(api.mux))
+}
+
+// newHTTPAPI makes the routes of galley's HTTP port.
+func newHTTPAPI(s *Server) *httpAPI {
 	api := &httpAPI{log: s.log}
 	api.mux = NewMux(s.httpEntrance, api.failRoute)
 	api.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -64,12 +75,7 @@ func NewHTTPHandler(s *Server) http.Handler {
 	repositoryRoutes(api, s)
 	s.gateway.handle(api)
 	openAPIRoute(api)
-	// Pages of other sites may not have a reader's browser ask on their behalf.
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		api.fail(w, &refusal{http.StatusForbidden, "a page of another site may not ask"})
-	}))
-	return namedRequests(guard.Handler(api.mux))
+	return api
 }
 
 // namedRequests gives each request a name, its client's own if it sent one,

@@ -1,0 +1,550 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	grpcmd "google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	controlpb "galley/api/control/v1"
+	inferencepb "galley/api/inference/v2"
+	newsroompb "galley/api/newsroom/v1"
+
+	"galley"
+	"galley/internal/audit"
+	"galley/internal/auth"
+	"galley/internal/control"
+	"galley/internal/store"
+	"galley/internal/store/sqlite"
+)
+
+// A doorstep is a server of all services, none of which does anything, with a
+// token of each role.
+type doorstep struct {
+	store   *sqlite.Store
+	tokens  *control.Tokens
+	now     time.Time
+	secrets map[auth.Role]string
+	ids     map[auth.Role]string
+	server  *Server
+	api     *httpAPI
+	http    *httptest.Server
+	conn    *grpc.ClientConn
+	log     bytes.Buffer
+}
+
+func newDoorstep(t *testing.T, required bool) *doorstep {
+	t.Helper()
+	d := &doorstep{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), secrets: map[auth.Role]string{}, ids: map[auth.Role]string{}}
+	var err error
+	if d.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if d.tokens, err = control.OpenTokens(t.Context(), d.store, func() time.Time { return d.now }); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range auth.Roles() {
+		made, secret, err := d.tokens.Create(t.Context(), "test", control.TokenRequest{Role: r, Name: "the-" + string(r), Lifetime: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.secrets[r], d.ids[r] = secret, made.ID
+	}
+	log := slog.New(slog.NewTextHandler(&d.log, nil))
+	entrance := NewAccess(d.tokens, log).Entrance(required)
+	d.server = NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, controlpb.UnimplementedControlServer{}, log, WithEntrances(entrance, entrance))
+	controlpb.RegisterAccessServer(d.server, NewTokens(d.tokens))
+	controlpb.RegisterAuditServer(d.server, controlpb.UnimplementedAuditServer{})
+	controlpb.RegisterMaintenanceServer(d.server, controlpb.UnimplementedMaintenanceServer{})
+	controlpb.RegisterBatchServer(d.server, controlpb.UnimplementedBatchServer{})
+	newsroompb.RegisterNewsroomServer(d.server, newsroompb.UnimplementedNewsroomServer{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- d.server.Serve(listener) }()
+	d.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.api = newHTTPAPI(d.server)
+	d.http = httptest.NewUnstartedServer(nil)
+	d.http.Config = NewHTTPServer(NewHTTPHandler(d.server), log)
+	d.http.Start()
+	t.Cleanup(func() {
+		d.conn.Close()
+		d.http.Close()
+		d.server.Shutdown(context.Background())
+		<-served
+		d.store.Close()
+	})
+	return d
+}
+
+// as shows a secret, if it is not empty.
+func as(ctx context.Context, secret string) context.Context {
+	if secret == "" {
+		return ctx
+	}
+	return grpcmd.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret)
+}
+
+// call calls a method of any kind with an empty message.
+func (d *doorstep) call(t *testing.T, secret, method string) error {
+	ctx, cancel := context.WithTimeout(as(t.Context(), secret), 5*time.Second)
+	defer cancel()
+	stream, err := d.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+	if err != nil {
+		return err
+	}
+	// A refusal may come before the message is sent.
+	_ = stream.SendMsg(&emptypb.Empty{})
+	_ = stream.CloseSend()
+	return stream.RecvMsg(&emptypb.Empty{})
+}
+
+// methodNames are all methods of the server, as it knows them.
+func (d *doorstep) methodNames() []string {
+	var names []string
+	for service, info := range d.server.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			names = append(names, "/"+service+"/"+m.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Every method, asked by every role and by nobody: the table is what happens.
+func TestEveryMethodAgainstEveryRole(t *testing.T) {
+	d := newDoorstep(t, true)
+	names := d.methodNames()
+	if len(names) < 60 {
+		t.Fatalf("%d methods", len(names))
+	}
+	for _, method := range names {
+		p, ok := auth.OfMethod(method)
+		if !ok {
+			t.Errorf("%s is not in the table of internal/auth", method)
+			continue
+		}
+		if strings.HasSuffix(method, "Health/Watch") {
+			continue // never ends; Check and List beside it are asked
+		}
+		if got := status.Code(d.call(t, "", method)); (got == codes.Unauthenticated || got == codes.ResourceExhausted) != (p != auth.Open) {
+			t.Errorf("%s, asked by nobody: %s", method, got)
+		}
+		for _, role := range auth.Roles() {
+			err := d.call(t, d.secrets[role], method)
+			if got := status.Code(err); got == codes.Unauthenticated || (got == codes.PermissionDenied) == role.May(p) {
+				t.Errorf("%s, asked by %s: %v", method, role, err)
+			}
+		}
+	}
+}
+
+// The table names no method that there is not.
+func TestTableIsTrue(t *testing.T) {
+	d := newDoorstep(t, false)
+	served := d.methodNames()
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			methods := f.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				served = append(served, fmt.Sprintf("/%s/%s", f.Services().Get(i).FullName(), methods.Get(j).Name()))
+			}
+		}
+		return true
+	})
+	for _, name := range auth.Methods() {
+		if !slices.Contains(served, name) {
+			t.Errorf("the table names %s, which does not exist", name)
+		}
+	}
+	patterns := []string{"GET /metrics"}
+	for _, r := range d.api.mux.routes {
+		patterns = append(patterns, r.pattern)
+	}
+	for _, pattern := range auth.Routes() {
+		if !slices.Contains(patterns, pattern) {
+			t.Errorf("the table names %s, which is no route", pattern)
+		}
+	}
+}
+
+// requestOf makes a request that a pattern matches.
+func requestOf(t *testing.T, base, pattern string) *http.Request {
+	t.Helper()
+	verb, path, ok := strings.Cut(pattern, " ")
+	if !ok {
+		verb, path = "PUT", pattern
+	}
+	path = strings.ReplaceAll(path, "{$}", "")
+	for strings.Contains(path, "{") {
+		i := strings.Index(path, "{")
+		path = path[:i] + "x1" + path[i+strings.Index(path[i:], "}")+1:]
+	}
+	r, err := http.NewRequestWithContext(t.Context(), verb, base+path, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	return r
+}
+
+// Every route, asked by every role and by nobody.
+func TestEveryRouteAgainstEveryRole(t *testing.T) {
+	d := newDoorstep(t, true)
+	if len(d.api.mux.routes) < 60 {
+		t.Fatalf("%d routes", len(d.api.mux.routes))
+	}
+	ask := func(pattern, secret string) (int, string) {
+		r := requestOf(t, d.http.URL, pattern)
+		if secret != "" {
+			r.Header.Set("Authorization", "Bearer "+secret)
+		}
+		answer, err := d.http.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.StatusCode == 401 && answer.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: no WWW-Authenticate", pattern)
+		}
+		return answer.StatusCode, string(body)
+	}
+	for _, route := range d.api.mux.routes {
+		if !route.listed {
+			t.Errorf("%s is not in the table of internal/auth", route.pattern)
+			continue
+		}
+		if got, body := ask(route.pattern, ""); (got == 401 || got == 429) != (route.permission != auth.Open) {
+			t.Errorf("%s, asked by nobody: %d %s", route.pattern, got, body)
+		}
+		for _, role := range auth.Roles() {
+			got, body := ask(route.pattern, d.secrets[role])
+			if got == 401 || (got == 403) == role.May(route.permission) {
+				t.Errorf("%s, asked by %s: %d %s", route.pattern, role, got, body)
+			}
+		}
+	}
+}
+
+// What is not in the table is denied to everyone, the local caller included.
+func TestUnlistedIsDenied(t *testing.T) {
+	for _, required := range []bool{true, false} {
+		d := newDoorstep(t, required)
+		mux := NewMux(d.server.httpEntrance, d.api.failRoute)
+		called := false
+		mux.HandleFunc("GET /new", func(http.ResponseWriter, *http.Request) { called = true })
+		mux.HandleMethod("GET /v1/new", "/galley.control.v1.Control/New", func(http.ResponseWriter, *http.Request) { called = true })
+		for _, path := range []string{"/new", "/v1/new"} {
+			for _, secret := range append(slices.Collect(maps.Values(d.secrets)), "") {
+				w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
+				if secret != "" {
+					r.Header.Set("Authorization", "Bearer "+secret)
+				}
+				if mux.ServeHTTP(w, r); w.Code != 403 || called {
+					t.Errorf("%s: %d %s", path, w.Code, w.Body)
+				}
+			}
+		}
+		info := &grpc.UnaryServerInfo{FullMethod: "/galley.control.v1.Control/New"}
+		for _, ctx := range []context.Context{t.Context(), auth.WithCaller(t.Context(), auth.Local)} {
+			_, err := d.server.grpcEntrance.unary(ctx, nil, info, func(context.Context, any) (any, error) { called = true; return nil, nil })
+			if status.Code(err) != codes.PermissionDenied || called {
+				t.Errorf("%v", err)
+			}
+		}
+	}
+}
+
+// Without tokens being asked for, everyone is the local caller; who shows one
+// is its bearer, and a wrong one is wrong here, too.
+func TestLocalCaller(t *testing.T) {
+	d := newDoorstep(t, false)
+	const list = "/galley.control.v1.Access/ListTokens"
+	if err := d.call(t, "", list); err != nil {
+		t.Error(err)
+	}
+	if err := d.call(t, d.secrets[auth.Viewer], list); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("%v", err)
+	}
+	if err := d.call(t, "glt_wrong", list); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("%v", err)
+	}
+	if code, body := call(t, d.http, "GET", "/v1/tokens", ""); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := call(t, d.http, "GET", "/v1/tokens", "", "Authorization", "Bearer "+d.secrets[auth.Viewer]); code != 403 {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+// Expired, revoked, foreign and malformed tokens open nothing, over gRPC and
+// HTTP, also when the clock jumps back.
+func TestDeadTokens(t *testing.T) {
+	d := newDoorstep(t, true)
+	const method = "/galley.control.v1.Control/ListJobs"
+	check := func(what, secret string, want codes.Code, part string) {
+		t.Helper()
+		err := d.call(t, secret, method)
+		e := FromStatus(err)
+		if status.Code(err) != want || want == codes.Unauthenticated && (!strings.Contains(e.Message, part) || e.Subject == "" || e.Remedy == "") {
+			t.Errorf("%s: %v, remedy %q", what, err, e.Remedy)
+		}
+		code, body := call(t, d.http, "GET", "/v1/jobs", "", "Authorization", "Bearer "+secret)
+		if (code == 401) != (want == codes.Unauthenticated) || code == 401 && (!strings.Contains(body, part) || !strings.Contains(body, `"remedy":`) || !strings.Contains(body, `"code":"UNAUTHENTICATED"`)) {
+			t.Errorf("%s: %d %s", what, code, body)
+		}
+		if len(secret) > 8 && (strings.Contains(body, secret) || strings.Contains(d.log.String(), secret)) {
+			t.Errorf("%s: the secret is shown", what)
+		}
+		// So that no attempt is one too many.
+		d.now = d.now.Add(time.Minute)
+	}
+	check("live", d.secrets[auth.Viewer], codes.Unimplemented, "")
+	if _, err := d.tokens.Revoke(t.Context(), "test", d.ids[auth.Engineer]); err != nil {
+		t.Fatal(err)
+	}
+	check("revoked", d.secrets[auth.Engineer], codes.Unauthenticated, "was revoked")
+	foreign, _, _ := auth.NewSecret()
+	check("foreign", foreign, codes.Unauthenticated, "not known")
+	check("none", "", codes.Unauthenticated, "")
+	check("empty", " ", codes.Unauthenticated, "")
+	check("hostile", strings.Repeat("x", 8000), codes.Unauthenticated, "not known")
+	next, secret, err := d.tokens.Rotate(t.Context(), "test", d.ids[auth.Operator], 10*time.Minute, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("rotated, in the overlap", d.secrets[auth.Operator], codes.Unimplemented, "")
+	check("its successor", secret, codes.Unimplemented, "")
+	d.now = d.now.Add(10 * time.Minute)
+	check("rotated, after the overlap", d.secrets[auth.Operator], codes.Unauthenticated, "expired")
+	check("its successor, later", secret, codes.Unimplemented, "")
+	d.now = d.now.Add(time.Hour)
+	check("expired", d.secrets[auth.Viewer], codes.Unauthenticated, "expired")
+	d.now = d.now.Add(-100 * time.Hour)
+	check("expired, the clock jumped back", d.secrets[auth.Viewer], codes.Unauthenticated, "expired")
+	check("rotated, the clock jumped back", d.secrets[auth.Operator], codes.Unauthenticated, "expired")
+
+	// Two tokens in one request are none.
+	ctx := as(as(t.Context(), secret), secret)
+	if err := d.conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("two headers: %v", err)
+	}
+	// Another process that opens the home sees the same.
+	again, err := control.OpenTokens(t.Context(), d.store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(again.List()) != len(d.tokens.List()) || next.Digest != sha256.Sum256([]byte(secret)) {
+		t.Error("what is stored is not what is held")
+	}
+}
+
+// Failed attempts of an address are limited; live tokens get in all the same.
+func TestFailuresAreLimited(t *testing.T) {
+	d := newDoorstep(t, true)
+	const method = "/galley.control.v1.Control/ListJobs"
+	seen := map[codes.Code]int{}
+	for range 3 * failureBurst {
+		seen[status.Code(d.call(t, "glt_guess", method))]++
+	}
+	if seen[codes.Unauthenticated] != failureBurst || seen[codes.ResourceExhausted] != 2*failureBurst {
+		t.Errorf("%v", seen)
+	}
+	if err := d.call(t, d.secrets[auth.Viewer], method); status.Code(err) != codes.Unimplemented {
+		t.Errorf("a live token: %v", err)
+	}
+	// HTTP has the same limit, and says when to come back.
+	r, _ := http.NewRequest("GET", d.http.URL+"/v1/jobs", nil)
+	answer, err := d.http.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != 429 || answer.Header.Get("Retry-After") == "" {
+		t.Errorf("%d, Retry-After %q", answer.StatusCode, answer.Header.Get("Retry-After"))
+	}
+	if n := strings.Count(d.log.String(), "was not let in"); n != failureBurst {
+		t.Errorf("%d lines in the log", n)
+	}
+	// A large message of an address over its limit is not read.
+	big := &inferencepb.ModelInferRequest{RawInputContents: [][]byte{make([]byte, 32<<20)}}
+	begun := time.Now()
+	if err := d.conn.Invoke(as(t.Context(), "glt_guess"), inferencepb.GRPCInferenceService_ModelInfer_FullMethodName, big, &emptypb.Empty{}, grpc.MaxCallSendMsgSize(64<<20)); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("%v after %s", err, time.Since(begun))
+	}
+	d.now = d.now.Add(failureEvery)
+	if err := d.call(t, "glt_guess", method); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("later: %v", err)
+	}
+}
+
+func TestHost(t *testing.T) {
+	for address, want := range map[string]string{
+		"10.0.0.1:80": "10.0.0.1", "[::ffff:10.0.0.1]:80": "10.0.0.1", "[2001:db8::1]:80": "2001:db8::/64", "[2001:db8::ffff]:81": "2001:db8::/64",
+		"[fe80::1%eth0]:1": "fe80::/64", "bufconn": "bufconn", "": "",
+	} {
+		if got := host(address); got != want {
+			t.Errorf("%s: %s", address, got)
+		}
+	}
+}
+
+// Creation, revocation and rotation of tokens, and what a known caller is
+// refused, are in the audit log with address and token; what a stranger is
+// refused is not, and nobody fills the log.
+func TestAccessIsAudited(t *testing.T) {
+	d := newDoorstep(t, true)
+	access := controlpb.NewAccessClient(d.conn)
+	admin := as(t.Context(), d.secrets[auth.Admin])
+	made, err := access.CreateToken(admin, &controlpb.CreateTokenRequest{Role: "viewer", Name: "anna", Tenant: "sports"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := made.GetAbout().GetExpires().AsTime().Sub(d.now); got != control.TokenLifetime {
+		t.Errorf("lives %s", got)
+	}
+	rotated, err := access.RotateToken(admin, &controlpb.RotateTokenRequest{Id: made.GetAbout().GetId()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := access.RevokeToken(admin, &controlpb.RevokeTokenRequest{Id: rotated.GetAbout().GetId()}); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := call(t, d.http, "POST", "/v1/jobs/x/cancel", "", "Authorization", "Bearer "+d.secrets[auth.Viewer]); code != 403 {
+		t.Errorf("status %d", code)
+	}
+	for range 2 * refusalBurst {
+		if _, err := access.ListTokens(as(t.Context(), made.GetToken()), &controlpb.ListTokensRequest{}); status.Code(err) != codes.PermissionDenied {
+			t.Error(err)
+		}
+	}
+	d.call(t, "", "/galley.control.v1.Access/ListTokens")
+	entries, err := d.store.Audit(t.Context(), store.AuditQuery{After: int64(len(auth.Roles())), Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 4+refusalBurst {
+		t.Fatalf("%d entries", len(entries))
+	}
+	for i, want := range []struct{ actor, action, subject, token string }{
+		{"the-admin", "auth.create", "anna/" + made.GetAbout().GetId(), d.ids[auth.Admin]},
+		{"the-admin", "auth.rotate", "anna/" + rotated.GetAbout().GetId(), d.ids[auth.Admin]},
+		{"the-admin", "auth.revoke", "anna/" + rotated.GetAbout().GetId(), d.ids[auth.Admin]},
+		{"the-viewer", "auth.refuse", "POST /v1/jobs/{job}/cancel", d.ids[auth.Viewer]},
+		{"anna", "auth.refuse", "/galley.control.v1.Access/ListTokens", made.GetAbout().GetId()},
+	} {
+		e := entries[i]
+		if string(e.Actor) != want.actor || e.Action != want.action || e.Subject != want.subject || e.Token != want.token || !strings.HasPrefix(e.Address, "127.0.0.1:") {
+			t.Errorf("%+v", e)
+		}
+	}
+	for _, e := range entries {
+		if strings.Contains(fmt.Sprint(e), auth.Prefix) {
+			t.Errorf("%+v shows a secret", e)
+		}
+	}
+	head, err := d.store.AuditHead(t.Context())
+	if err != nil || head == (audit.Head{}) {
+		t.Errorf("%+v, %v", head, err)
+	}
+}
+
+// A promotion past the gate needs another permission than one behind it.
+func TestForce(t *testing.T) {
+	d := newDoorstep(t, true)
+	client := controlpb.NewControlClient(d.conn)
+	for role, want := range map[auth.Role]codes.Code{auth.Engineer: codes.PermissionDenied, auth.Operator: codes.Unimplemented, auth.Admin: codes.Unimplemented} {
+		_, err := client.Promote(as(t.Context(), d.secrets[role]), &controlpb.PromoteRequest{Ref: "news@1", Alias: "prod", Force: true, Reason: "because"})
+		if status.Code(err) != want {
+			t.Errorf("%s: %v", role, err)
+		}
+		if _, err := client.Promote(as(t.Context(), d.secrets[role]), &controlpb.PromoteRequest{Ref: "news@1", Alias: "prod"}); status.Code(err) != codes.Unimplemented {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+}
+
+// Requests for tokens, well and badly made.
+func TestTokenRequests(t *testing.T) {
+	d := newDoorstep(t, true)
+	for body, want := range map[string]int{
+		`{"role":"viewer","name":"a"}`: 200, `{"role":"viewer","name":"b","lifetime":"60s"}`: 200, `{"role":"partner","lifetime":"0s"}`: 200,
+		`{"role":"king"}`: 400, `{}`: 400, `{"role":"viewer","name":"A B"}`: 400, `{"role":"viewer","name":"galley"}`: 400,
+		`{"role":"admin","tenant":"sports"}`: 400, `{"role":"viewer","tenant":"../.."}`: 400, `{"role":"viewer","lifetime":"-1s"}`: 400,
+		`{"role":"viewer","lifetime":"1e30s"}`: 400, `{"role":"viewer","lifetime":"0.1s"}`: 400, `{"role":"viewer","name":"the-viewer"}`: 409,
+		`{"role":"viewer","name":"` + strings.Repeat("x", 1000) + `"}`: 400, `{"role":1}`: 400, `[]`: 400,
+	} {
+		code, answer := call(t, d.http, "POST", "/v1/tokens", body, "Authorization", "Bearer "+d.secrets[auth.Admin], "Content-Type", "application/json")
+		if code != want {
+			t.Errorf("%s: %d %s", body, code, answer)
+		}
+	}
+	for path, want := range map[string]int{"/v1/tokens/absent/revoke": 404, "/v1/tokens/absent/rotate": 404, "/v1/tokens/" + strings.Repeat("x", 2000) + "/revoke": 404} {
+		body := ""
+		if strings.HasSuffix(path, "rotate") {
+			body = "{}"
+		}
+		if code, answer := call(t, d.http, "POST", path, body, "Authorization", "Bearer "+d.secrets[auth.Admin]); code != want || len(answer) > 1000 {
+			t.Errorf("%.40s: %d %s", path, code, answer)
+		}
+	}
+}
+
+// The caller of a request reaches its handler over every way in.
+func TestActorReachesHandlers(t *testing.T) {
+	d := newDoorstep(t, false)
+	var got []string
+	record := func(ctx context.Context) {
+		origin := galley.OriginOf(ctx)
+		got = append(got, fmt.Sprint(actorOf(ctx), " ", origin.Token, " ", strings.HasPrefix(origin.Address, "127.0.0.1:")))
+	}
+	info := &grpc.UnaryServerInfo{FullMethod: "/galley.control.v1.Control/GetJob"}
+	handler := func(ctx context.Context, _ any) (any, error) { record(ctx); return nil, nil }
+	ctx := grpcmd.NewIncomingContext(t.Context(), grpcmd.Pairs("authorization", "bearer "+d.secrets[auth.Viewer]))
+	if _, err := d.server.grpcEntrance.unary(ctx, proto.Message(nil), info, handler); err != nil {
+		t.Error(err)
+	}
+	mux := NewMux(d.server.httpEntrance, d.api.failRoute)
+	mux.HandleMethod("GET /v1/x", info.FullMethod, func(_ http.ResponseWriter, r *http.Request) { record(r.Context()) })
+	for _, header := range []string{"", "Bearer " + d.secrets[auth.Viewer]} {
+		r := httptest.NewRequest("GET", "/v1/x", nil)
+		r.RemoteAddr = "127.0.0.1:4000"
+		if header != "" {
+			r.Header.Set("Authorization", header)
+		}
+		mux.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	want := []string{"the-viewer " + d.ids[auth.Viewer] + " false", "local  true", "the-viewer " + d.ids[auth.Viewer] + " true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
