@@ -30,7 +30,7 @@ func (a *app) modelsCommand() *cobra.Command {
 	c.AddCommand(
 		a.modelsListCommand(), a.modelsShowCommand(), a.modelsLineageCommand(), a.modelsImportCommand(),
 		a.modelsPromoteCommand(), a.modelsRollbackCommand(), a.modelsExportCommand(), a.modelsDeleteCommand(),
-		a.modelsHistoryCommand(), laterCommand("diff"),
+		a.modelsHistoryCommand(), a.modelsDiffCommand(),
 	)
 	return c
 }

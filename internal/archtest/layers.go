@@ -30,6 +30,7 @@ var layers = map[string]layer{
 	"galley/evals":                     2,
 	"galley/evals/baseline":            2,
 	"galley/registry":                  2,
+	"galley/registry/diff":             2,
 	"galley/trainer":                   2,
 	"galley/trainer/architecture":      2,
 	"galley/trainer/checkpoint":        2,
@@ -61,6 +62,7 @@ var within = map[string][]string{
 
 	"galley/evals/baseline":            {"galley/evals"},
 	"galley/registry":                  {"galley/evals"},
+	"galley/registry/diff":             {"galley/registry"},
 	"galley/trainer":                   {"galley/evals"},
 	"galley/trainer/objective":         {"galley/trainer", "galley/trainer/architecture"},
 	"galley/trainer/engine":            {"galley/trainer"},
