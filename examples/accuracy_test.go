@@ -11,6 +11,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gonum.org/v1/gonum/stat"
 
 	"galley/dataset"
 	"galley/evals"
@@ -235,6 +238,66 @@ func TestShippedJobs(t *testing.T) {
 				t.Errorf("the shortest job file has %.4f, the shipped one %.4f", shortest, shipped)
 			}
 		})
+	}
+}
+
+// TestPretraining holds that pretraining is worth its time where labels are
+// few: with one in ten and the encoder alone, classifiers that go on from a
+// pretrained encoder beat those from scratch, on the rows of both sets.
+func TestPretraining(t *testing.T) {
+	var gains []float64 // of each row: its mean over the seeds
+	for _, set := range []struct {
+		name   string
+		length int
+	}{{"ag-news", 96}, {"thucnews", 48}} {
+		name := set.name
+		data := freeze(t, name, sources(t)[name])
+		base, seconds := job(t, "jobs/"+name+"-base.yaml", data, "", "data.dataset="+name)
+		t.Logf("%s pretrained in %.0f s: %v", name, seconds, base.Metrics)
+		rows := make([]float64, data.manifest.Splits[dataset.Test].Rows)
+		for seed := 1; seed <= 3; seed++ {
+			sets := []string{"data.dataset=" + name, fmt.Sprintf("recipe.seed=%d", seed), fmt.Sprintf("model.max_length=%d", set.length)}
+			classify := func(parent string, sets ...string) []bool {
+				result, seconds := job(t, "jobs/few-labels.yaml", data, parent, sets...)
+				report, right := evaluate(t, result, data, "test")
+				t.Logf("%s seed %d, going on from %q: %.4f in %.0f s", name, seed, filepath.Base(parent), report.Metrics["accuracy"].Value, seconds)
+				return right
+			}
+			scratch, pretrained := classify("", sets...), classify(base.Bundle, append(sets, "from="+name+"-base")...)
+			for i := range rows {
+				if pretrained[i] {
+					rows[i] += 1. / 3
+				}
+				if scratch[i] {
+					rows[i] -= 1. / 3
+				}
+			}
+		}
+		t.Logf("%s: pretraining gains %.4f", name, stat.Mean(rows, nil))
+		gains = append(gains, rows...)
+	}
+	// Rows are what was drawn: the three seeds of one are not independent.
+	mean, deviation := stat.MeanStdDev(gains, nil)
+	half := 1.96 * deviation / math.Sqrt(float64(len(gains)))
+	t.Logf("pretraining gains %.4f [%.4f, %.4f] on %d rows", mean, mean-half, mean+half, len(gains))
+	if mean-half <= 0 {
+		t.Error("pretraining is not worth its time")
+	}
+}
+
+// TestMiniLM fine-tunes a public sentence encoder through from: and states its
+// accuracy beside the others.
+func TestMiniLM(t *testing.T) {
+	graph, err := filepath.Abs("../../shared/data/models/all-minilm-l6-v2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := freeze(t, "ag-news", sources(t)["ag-news"])
+	result, seconds := job(t, "jobs/minilm.yaml", data, graph, "data.dataset=ag-news")
+	report, _ := evaluate(t, result, data, "test")
+	t.Logf("MiniLM on AG News: %.4f in %.0f s", report.Metrics["accuracy"].Value, seconds)
+	if report.Metrics["accuracy"].Value < .88 {
+		t.Error("a pretrained public encoder should do better than one from scratch")
 	}
 }
 
