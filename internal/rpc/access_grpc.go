@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -73,11 +74,17 @@ func forced(ctx context.Context, request any, method string) error {
 	return nil
 }
 
+// peerAddress is the caller's HOST:PORT; empty for a command on the home,
+// which calls from this process.
 func peerAddress(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
-		return p.Addr.String()
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil || p.Addr.Network() == "bufconn" {
+		return ""
 	}
-	return ""
+	if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().String() // as String says it, sooner
+	}
+	return p.Addr.String()
 }
 
 // tap refuses a call of an address that has failed too often before its
