@@ -11,7 +11,8 @@ import (
 // A scoring counts a classifier's answers on the validation split. The rows
 // that the blend is fitted on are held back until there are enough of them;
 // the rest are counted as they come, so that memory does not grow with the
-// split. Rows come in an order of their own, hence the first are a sample.
+// split. A split with more rows than that comes in an order of its own: the
+// first are a sample.
 type scoring struct {
 	result *evals.Classification
 	blend  blend
@@ -30,13 +31,18 @@ const (
 	maxBlendLogits = 1 << 22
 )
 
+// mostBlendRows is the most rows of so many classes that a blend is fitted on.
+func mostBlendRows(classes int) int {
+	return max(1, min(maxBlendRows, maxBlendLogits/max(classes, 1)))
+}
+
 func newScoring(labels []string, branches int) *scoring {
 	s := &scoring{
 		result: evals.NewClassification(labels), blend: evenBlend,
 		held: make([][]float32, branches), row: make([]float32, len(labels)), scores: make([]float32, len(labels)),
 	}
 	if branches > 1 {
-		s.most = max(1, min(maxBlendRows, maxBlendLogits/len(labels)))
+		s.most = mostBlendRows(len(labels))
 	}
 	return s
 }

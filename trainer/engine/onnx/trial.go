@@ -21,8 +21,8 @@ const (
 	bundleFolder     = "bundle"
 	// window is how many batches are sorted by length together.
 	window = 16
-	// validationOrder is the seed of the one order that validation rows come in:
-	// any first part of them is a sample, however the file is sorted.
+	// validationOrder is the seed of the one order that many validation rows come
+	// in: the first part of them is a sample, however the file is sorted.
 	validationOrder = 1
 	// reportEvery is how often a running attempt reports its progress.
 	reportEvery = time.Second
@@ -73,7 +73,8 @@ func (t *trial) makeLoaders() (err error) {
 		return err
 	}
 	t.valid, err = dataset.NewLoader(t.splits.valid, dataset.LoaderOptions[example]{
-		Encode: t.problem.encode, BatchSize: max(r.BatchSize, 32), Shuffle: true, Seed: validationOrder, BucketWindow: window,
+		Encode: t.problem.encode, BatchSize: max(r.BatchSize, 32), BucketWindow: window,
+		Shuffle: t.splits.valid.Len() > mostBlendRows(len(t.request.Data.Labels)), Seed: validationOrder,
 	})
 	return err
 }
