@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"strconv"
 
 	"galley"
 	"galley/evals"
@@ -22,6 +23,10 @@ type Store interface {
 	Find(ctx context.Context, digest galley.Digest) (Version, error)
 	// Model returns a model's versions and aliases.
 	Model(ctx context.Context, name string) (Model, error)
+	// Outline is Model with no more of its versions than the newest and, if
+	// there is such a one, the numbered one: what resolving a ref needs,
+	// however many versions there are.
+	Outline(ctx context.Context, name string, number int) (Model, error)
 	// Models returns up to limit models in the order of their names, from the
 	// first one after the name given.
 	Models(ctx context.Context, after string, limit int) ([]Model, error)
@@ -43,7 +48,7 @@ func Resolve(ctx context.Context, s Store, ref galley.Ref) (Version, error) {
 	if ref.Digest != "" {
 		return s.Find(ctx, ref.Digest)
 	}
-	m, err := s.Model(ctx, ref.Name)
+	m, err := s.Outline(ctx, ref.Name, ref.Version)
 	if err != nil {
 		return Version{}, err
 	}
@@ -57,7 +62,8 @@ func Resolve(ctx context.Context, s Store, ref galley.Ref) (Version, error) {
 // ResolveTraffic returns the version that answers a request; see
 // Model.Traffic.
 func ResolveTraffic(ctx context.Context, s Store, name, version string) (Version, error) {
-	m, err := s.Model(ctx, name)
+	number, _ := strconv.Atoi(version) // 0 for an alias
+	m, err := s.Outline(ctx, name, number)
 	if err != nil {
 		return Version{}, err
 	}

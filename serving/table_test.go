@@ -17,7 +17,7 @@ import (
 	"galley/task"
 )
 
-// models is a registry.Store with the two methods that a Table calls.
+// models is a registry.Store with the methods that a Table calls.
 type models struct {
 	registry.Store
 	mu sync.Mutex
@@ -30,6 +30,10 @@ func (s *models) Model(_ context.Context, name string) (registry.Model, error) {
 	m := s.m
 	m.Name = name
 	return m, nil
+}
+
+func (s *models) Outline(ctx context.Context, name string, _ int) (registry.Model, error) {
+	return s.Model(ctx, name)
 }
 
 func (s *models) Version(_ context.Context, name string, number int) (registry.Version, error) {

@@ -66,6 +66,10 @@ func (m models) Model(_ context.Context, name string) (registry.Model, error) {
 	}, nil
 }
 
+func (m models) Outline(ctx context.Context, name string, _ int) (registry.Model, error) {
+	return m.Model(ctx, name)
+}
+
 func (m models) Version(_ context.Context, name string, number int) (registry.Version, error) {
 	return registry.Version{Name: name, Number: number}, nil
 }

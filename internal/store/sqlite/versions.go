@@ -92,7 +92,21 @@ func (s *Store) Model(ctx context.Context, name string) (registry.Model, error) 
 	var m registry.Model
 	err := s.view(ctx, name, func(tx *sql.Tx) error {
 		var err error
-		m, err = loadModel(ctx, tx, name)
+		m, err = loadModel(ctx, tx, name, ``)
+		if err == nil && len(m.Versions) == 0 {
+			return notFound(name, "model").WithRemedy("list them with galley models list")
+		}
+		return err
+	})
+	return m, err
+}
+
+// Outline implements registry.Store.
+func (s *Store) Outline(ctx context.Context, name string, number int) (registry.Model, error) {
+	var m registry.Model
+	err := s.view(ctx, name, func(tx *sql.Tx) error {
+		var err error
+		m, err = loadModel(ctx, tx, name, ` AND number IN (?, (SELECT max(number) FROM versions WHERE name = ?))`, number, name)
 		if err == nil && len(m.Versions) == 0 {
 			return notFound(name, "model").WithRemedy("list them with galley models list")
 		}
@@ -117,7 +131,7 @@ func (s *Store) Models(ctx context.Context, after string, limit int) ([]registry
 			return err
 		}
 		for _, name := range names {
-			m, err := loadModel(ctx, tx, name)
+			m, err := loadModel(ctx, tx, name, ``)
 			if err != nil {
 				return err
 			}
@@ -128,9 +142,10 @@ func (s *Store) Models(ctx context.Context, after string, limit int) ([]registry
 	return out, err
 }
 
-func loadModel(ctx context.Context, tx *sql.Tx, name string) (registry.Model, error) {
+// loadModel loads a model with its versions for which the condition holds.
+func loadModel(ctx context.Context, tx *sql.Tx, name, condition string, args ...any) (registry.Model, error) {
 	m := registry.Model{Name: name, Versions: []registry.Summary{}, Aliases: []registry.Alias{}}
-	rows, err := tx.QueryContext(ctx, `SELECT number, digest, task, created FROM versions WHERE name = ? ORDER BY number`, name)
+	rows, err := tx.QueryContext(ctx, `SELECT number, digest, task, created FROM versions WHERE name = ?`+condition+` ORDER BY number`, append([]any{name}, args...)...)
 	err = each(rows, err, func() error {
 		var v registry.Summary
 		var created int64

@@ -68,6 +68,18 @@ func testVersions(t *testing.T, s Store) {
 	if m.Newest() != 2 || m.Versions[0].Digest != one.Digest || !m.Versions[0].Created.Equal(noon) || m.Versions[0].Task != one.Task {
 		t.Errorf("%+v", m)
 	}
+	for number, want := range map[int][]int{0: {2}, 1: {1, 2}, 2: {2}, 9: {2}} {
+		outline := must[registry.Model](t)(s.Outline(ctx, "news", number))
+		var numbers []int
+		for _, v := range outline.Versions {
+			numbers = append(numbers, v.Number)
+		}
+		if !slices.Equal(numbers, want) || outline.Versions[len(want)-1] != m.Versions[1] {
+			t.Errorf("outline with %d: %+v", number, outline)
+		}
+	}
+	_, err = s.Outline(ctx, "absent", 1)
+	wantCode(t, err, galley.NotFound)
 	if all := must[[]registry.Model](t)(s.Models(ctx, "", 10)); len(all) != 2 || all[0].Name != "archive" || len(all[1].Versions) != 2 {
 		t.Errorf("%+v", all)
 	}

@@ -20,5 +20,8 @@ CREATE TABLE uploads (
     created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What came from a version, so that deleting one does not read all.
+CREATE INDEX versions_parent ON versions (json_extract(CAST(body AS TEXT), '$.lineage.parent_digest'));
+
 -- Of the effects that are done the last are kept.
 DELETE FROM effects WHERE done = 1 AND id <= (SELECT max(id) FROM effects) - 1000;
