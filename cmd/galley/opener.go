@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 
 	"galley"
 	"galley/internal/blob"
@@ -25,8 +26,7 @@ func sessionOptions(label string) session.Options {
 // opener opens registered versions for requests, straight from their blobs.
 // Versions that were not trained here are tried in a process of their own
 // first. One is loaded at a time, beside the requests for the others.
-func opener(blobs *blob.Store, r session.Opener) serving.OpenFunc {
-	prober := probe.New(probeName)
+func opener(blobs *blob.Store, r session.Opener, prober *probe.Prober) serving.OpenFunc {
 	loading := make(chan struct{}, 1)
 	return func(ctx context.Context, v registry.Version) (*serving.Servable, error) {
 		graph, ok := v.Artifact(task.ModelFile)
@@ -53,6 +53,28 @@ func opener(blobs *blob.Store, r session.Opener) serving.OpenFunc {
 		}
 		return servable, nil
 	}
+}
+
+// A cautious opener tries a file in a process of its own before it opens it:
+// what is evaluated may have been imported.
+type cautious struct {
+	session.Opener
+	prober *probe.Prober
+}
+
+func (c cautious) OpenFile(ctx context.Context, path string, opts session.Options) (session.Session, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, galley.Errorf(galley.DataLoss, opts.Label, "its graph cannot be read: %w", err)
+	}
+	digest, _, err := galley.DigestReader(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, galley.Errorf(galley.DataLoss, opts.Label, "its graph cannot be read: %w", err)
+	}
+	if err := c.prober.Check(ctx, digest, path, opts.Label); err != nil {
+		return nil, err
+	}
+	return c.Opener.OpenFile(ctx, path, opts)
 }
 
 // wrap puts the version's task around its graph.

@@ -15,6 +15,7 @@ import (
 	"galley/internal/auth"
 	"galley/internal/blob"
 	"galley/internal/control"
+	"galley/internal/ort/probe"
 	"galley/internal/rpc"
 	"galley/internal/store/sqlite"
 	"galley/internal/telemetry"
@@ -59,11 +60,11 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	if err != nil {
 		return nil, err
 	}
-	r := a.newRuntime()
-	p.table = serving.NewTable(p.store, opener(blobs, r))
+	r, prober := a.newRuntime(), probe.New(probeName)
+	p.table = serving.NewTable(p.store, opener(blobs, r, prober))
 	p.table.Freed = r.trim
 	p.control, err = control.Open(ctx, control.Options{
-		Home: a.home, Store: p.store, Blobs: blobs, Opener: r, Drivers: a.drivers(r),
+		Home: a.home, Store: p.store, Blobs: blobs, Opener: cautious{r, prober}, Drivers: a.drivers(r),
 		Launcher: process.Launcher{Args: []string{attemptName}},
 		Logger:   log, Revision: revision,
 		Switch: func(ctx context.Context, change registry.Change) error {
