@@ -44,6 +44,8 @@ func TestContentDigest(t *testing.T) {
 		"place":    func(v *Version) { v.Lineage.Hardware, v.Lineage.EngineVersion, v.Lineage.Revision = "", "", "" },
 		"time":     func(v *Version) { v.Created, v.Creator = time.Time{}, "someone" },
 		"metrics":  func(v *Version) { v.Metrics = nil },
+		"splits":   func(v *Version) { v.Lineage.Splits = map[string]Data{"train": {Rows: 1}} },
+		"external": func(v *Version) { v.Lineage.External = "news@3" },
 		"reports":  func(v *Version) { v.Reports = []ReportRef{{}} },
 		"ref":      func(v *Version) { v.Lineage.Dataset, v.Lineage.Parent = "copy@1", "copy@2" },
 		"the spec": func(v *Version) { v.Lineage.Spec = nil }, // its digest stays
@@ -106,6 +108,9 @@ func TestCompleteRefuses(t *testing.T) {
 		"spec not JSON":     func(v *Version) { v.Lineage.Spec = []byte("{") },
 		"large spec":        func(v *Version) { v.Lineage.Spec = []byte(`"` + strings.Repeat("x", maxSpec) + `"`) },
 		"long hardware":     func(v *Version) { v.Lineage.Hardware = strings.Repeat("x", maxText+1) },
+		"split digest":      func(v *Version) { v.Lineage.Splits = map[string]Data{"train": {Digest: "md5:1"}} },
+		"split name":        func(v *Version) { v.Lineage.Splits = map[string]Data{"Train set": {}} },
+		"split rows":        func(v *Version) { v.Lineage.Splits = map[string]Data{"train": {Rows: -1}} },
 		"NaN":               func(v *Version) { v.Metrics["loss"] = math.NaN() },
 		"empty label":       func(v *Version) { v.Labels[0] = "" },
 		"label not UTF-8":   func(v *Version) { v.Labels[0] = "\xff" },

@@ -23,6 +23,7 @@ const (
 	maxLabel     = 256
 	maxMetrics   = 1000
 	maxText      = 1000 // of a line of lineage
+	maxSplits    = 10
 )
 
 // A Version is one model, as registered. Nothing of it changes afterwards;
@@ -56,12 +57,22 @@ type Lineage struct {
 	Job           string          `json:"job,omitempty"`
 	Dataset       string          `json:"dataset,omitempty"` // name@n
 	DatasetDigest galley.Digest   `json:"dataset_digest,omitempty"`
+	Splits        map[string]Data `json:"splits,omitempty"` // of the dataset, by name
 	Parent        string          `json:"parent,omitempty"` // name@n
 	ParentDigest  galley.Digest   `json:"parent_digest,omitempty"`
 	Engine        string          `json:"engine,omitempty"`
 	EngineVersion string          `json:"engine_version,omitempty"`
 	Revision      string          `json:"revision,omitempty"` // of galley
 	Hardware      string          `json:"hardware,omitempty"`
+	// External is what the version was called in the home that it was exported
+	// from, "name@3": all of this lineage is what the export says.
+	External string `json:"external,omitempty"`
+}
+
+// Data is a split of the dataset that a version was made from.
+type Data struct {
+	Rows   int64         `json:"rows"`
+	Digest galley.Digest `json:"digest"`
 }
 
 // Ref returns the version as "name@n".
@@ -176,7 +187,20 @@ func (v Version) check() error {
 
 func (v Version) checkLineage(wrong func(string, ...any) error) error {
 	l := v.Lineage
-	for _, d := range []galley.Digest{l.SpecDigest, l.DatasetDigest, l.ParentDigest} {
+	digests := []galley.Digest{l.SpecDigest, l.DatasetDigest, l.ParentDigest}
+	if len(l.Splits) > maxSplits {
+		return wrong("%d splits are more than %d", len(l.Splits), maxSplits)
+	}
+	for name, split := range l.Splits {
+		if err := galley.CheckName("split", name); err != nil {
+			return err
+		}
+		if split.Rows < 0 {
+			return wrong("split %q has %d rows", name, split.Rows)
+		}
+		digests = append(digests, split.Digest)
+	}
+	for _, d := range digests {
 		if d == "" {
 			continue
 		}
@@ -187,7 +211,7 @@ func (v Version) checkLineage(wrong func(string, ...any) error) error {
 	if len(l.Spec) > maxSpec || len(l.Spec) > 0 && !json.Valid(l.Spec) {
 		return wrong("the spec is not JSON of at most %d bytes", maxSpec)
 	}
-	for _, s := range []string{v.Task, string(v.Creator), l.Job, l.Dataset, l.Parent, l.Engine, l.EngineVersion, l.Revision, l.Hardware} {
+	for _, s := range []string{v.Task, string(v.Creator), l.Job, l.Dataset, l.Parent, l.Engine, l.EngineVersion, l.Revision, l.Hardware, l.External} {
 		if len(s) > maxText || !utf8.ValidString(s) {
 			return wrong("%q is longer than %d bytes or not UTF-8", clip(s), maxText)
 		}

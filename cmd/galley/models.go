@@ -4,13 +4,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -173,10 +176,15 @@ func (a *app) modelsLineageCommand() *cobra.Command {
 func printLineage(w io.Writer, node map[string]any, indent string) {
 	get := func(key string) string { s, _ := node[key].(string); return s }
 	fmt.Fprintf(w, "%s%s  %s\n", indent, get("ref"), get("digest"))
-	for _, key := range []string{"dataset", "dataset_digest", "spec_digest", "engine", "engine_version", "job"} {
+	for _, key := range []string{"external", "dataset", "dataset_digest", "spec_digest", "engine", "engine_version", "revision", "hardware", "job"} {
 		if v := get(key); v != "" {
 			fmt.Fprintf(w, "%s  %-14s %s\n", indent, strings.ReplaceAll(key, "_", " "), v)
 		}
+	}
+	splits, _ := node["splits"].(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(splits)) {
+		split, _ := splits[name].(map[string]any)
+		fmt.Fprintf(w, "%s  %-14s %v rows  %v\n", indent, name, split["rows"], split["digest"])
 	}
 	if parent, ok := node["parent"].(map[string]any); ok {
 		fmt.Fprintf(w, "%s  from\n", indent)
@@ -224,19 +232,24 @@ func (a *app) modelsDeleteCommand() *cobra.Command {
 	}
 }
 
-// modelFiles are the files of an outside model.
-type modelFiles struct{ graph, tokenizer, labels string }
+// modelFiles are the files of an outside model. Those of an export, which
+// lists them, can become the version that they were.
+type modelFiles struct {
+	graph, tokenizer, labels string
+	exported                 bool
+}
 
 func (a *app) modelsImportCommand() *cobra.Command {
 	var files modelFiles
 	var name, task string
 	c := &cobra.Command{
 		Use: "import FILE.onnx --name N", Short: "Register an outside ONNX graph",
-		Long:    "Check an outside ONNX graph, say which of its operators cannot be trained, and register it.\nA tokenizer.json and labels.json beside the file are taken along unless others are named.",
+		Long: "Check an outside ONNX graph, say which of its operators cannot be trained, and register it.\nA tokenizer.json and labels.json beside the file are taken along unless others are named.\n\n" +
+			"What galley models export wrote becomes the version that it was: the same digest and lineage, marked as told by\nthe export.",
 		Example: "  galley models import minilm/model.onnx --name minilm --tokenizer minilm/tokenizer.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			files.graph = args[0]
+			files.graph, files.exported = args[0], true
 			return a.with(cmd.Context(), func(c *client) error {
 				digest, err := uploadModel(cmd.Context(), c.control, files)
 				if err != nil {
@@ -280,12 +293,20 @@ func uploadModel(ctx context.Context, c controlpb.ControlClient, files modelFile
 	if files.labels == "" {
 		config = beside("", "galley.json") // of an exported version
 	}
-	for _, f := range []struct{ name, path string }{
+	send := []modelFile{
 		{"model.onnx", files.graph},
 		{"tokenizer.json", beside(files.tokenizer, "tokenizer.json")},
 		{"labels.json", beside(files.labels, "labels.json")},
 		{"galley.json", config},
-	} {
+	}
+	if files.exported && files.labels == "" && files.tokenizer == "" {
+		if listed, err := exportedFiles(files.graph); err != nil {
+			return "", err
+		} else if listed != nil {
+			send = listed
+		}
+	}
+	for _, f := range send {
 		if f.path == "" {
 			continue
 		}
@@ -296,6 +317,52 @@ func uploadModel(ctx context.Context, c controlpb.ControlClient, files modelFile
 	}
 	r, err := stream.CloseAndRecv()
 	return r.GetDigest(), err
+}
+
+// A modelFile is a file of an upload.
+type modelFile struct{ name, path string }
+
+// maxLineage bounds the lineage.json of an export.
+const maxLineage = 4 << 20
+
+// exportedFiles lists the files of the export that a graph is part of, nil if
+// it is part of none.
+func exportedFiles(graph string) ([]modelFile, error) {
+	dir := filepath.Dir(graph)
+	path := filepath.Join(dir, "lineage.json")
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) || filepath.Base(graph) != "model.onnx" {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	if info.Size() > maxLineage {
+		return nil, galley.Errorf(galley.InvalidArgument, path, "has %d bytes", info.Size()).WithRemedy("it has at most %d", maxLineage)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	var lineage struct {
+		Version struct {
+			Artifacts []struct {
+				Path string `json:"path"`
+			} `json:"artifacts"`
+		} `json:"version"`
+	}
+	if err := json.Unmarshal(data, &lineage); err != nil {
+		return nil, galley.Errorf(galley.InvalidArgument, path, "is not what galley models export writes: %w", err).
+			WithRemedy("remove it to import the graph as a model of its own")
+	}
+	files := []modelFile{{"lineage.json", path}}
+	for _, a := range lineage.Version.Artifacts {
+		if !filepath.IsLocal(filepath.FromSlash(a.Path)) {
+			return nil, galley.Errorf(galley.InvalidArgument, path, "lists a file outside of its folder")
+		}
+		files = append(files, modelFile{a.Path, filepath.Join(dir, filepath.FromSlash(a.Path))})
+	}
+	return files, nil
 }
 
 func (a *app) modelsExportCommand() *cobra.Command {

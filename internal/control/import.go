@@ -111,6 +111,13 @@ func (c *Control) Import(ctx context.Context, by galley.Actor, name string, dige
 	if err != nil {
 		return Imported{}, err
 	}
+	told, err := readLineage(dir)
+	if err != nil {
+		return Imported{}, err
+	}
+	if told != nil {
+		return c.importExported(ctx, by, name, asked, *told, files, dir, m)
+	}
 	config, err := classifierConfig(dir, m)
 	switch {
 	case err == nil:
@@ -126,6 +133,10 @@ func (c *Control) Import(ctx context.Context, by galley.Actor, name string, dige
 		}
 		v.Task, v.Labels, v.Artifacts = string(config.Task), config.Labels, files
 	}
+	return c.registerImport(ctx, v, m)
+}
+
+func (c *Control) registerImport(ctx context.Context, v registry.Version, m *onnx.Model) (Imported, error) {
 	v, created, err := c.store.Register(ctx, v)
 	if err != nil {
 		return Imported{}, err

@@ -24,7 +24,7 @@ func (c *Control) Version(ctx context.Context, ref galley.Ref) (registry.Version
 	if err != nil {
 		return v, nil, err
 	}
-	m, err := c.store.Model(ctx, v.Name)
+	m, err := c.store.Outline(ctx, v.Name, v.Number)
 	return v, m.AliasesOf(v.Number), err
 }
 
@@ -36,25 +36,33 @@ func (c *Control) Models(ctx context.Context) ([]registry.Model, error) {
 // A Node of a lineage tree is a version and what it came from. An upload that
 // was never registered has a digest and no ref.
 type Node struct {
-	Ref           string        `json:"ref,omitempty"`
-	Digest        galley.Digest `json:"digest"`
-	Task          string        `json:"task,omitempty"`
-	Dataset       string        `json:"dataset,omitempty"`
-	DatasetDigest galley.Digest `json:"dataset_digest,omitempty"`
-	SpecDigest    galley.Digest `json:"spec_digest,omitempty"`
-	Job           string        `json:"job,omitempty"`
-	Engine        string        `json:"engine,omitempty"`
-	EngineVersion string        `json:"engine_version,omitempty"`
-	Revision      string        `json:"revision,omitempty"`
-	Hardware      string        `json:"hardware,omitempty"`
-	Parent        *Node         `json:"parent,omitempty"`
+	Ref           string                   `json:"ref,omitempty"`
+	Digest        galley.Digest            `json:"digest"`
+	Task          string                   `json:"task,omitempty"`
+	Dataset       string                   `json:"dataset,omitempty"`
+	DatasetDigest galley.Digest            `json:"dataset_digest,omitempty"`
+	SpecDigest    galley.Digest            `json:"spec_digest,omitempty"`
+	Job           string                   `json:"job,omitempty"`
+	Engine        string                   `json:"engine,omitempty"`
+	EngineVersion string                   `json:"engine_version,omitempty"`
+	Revision      string                   `json:"revision,omitempty"`
+	Hardware      string                   `json:"hardware,omitempty"`
+	External      string                   `json:"external,omitempty"` // see registry.Lineage
+	Splits        map[string]registry.Data `json:"splits,omitempty"`
+	Parent        *Node                    `json:"parent,omitempty"`
 }
 
-func nodeOf(v registry.Version) *Node {
+// node describes a version. Versions of before have no splits in their
+// lineage: these are the dataset's, if it is still here.
+func (c *Control) node(ctx context.Context, v registry.Version) *Node {
 	l := v.Lineage
+	if m := c.manifest(ctx, v); l.Splits == nil && m != nil {
+		l.Splits = splitsOf(m)
+	}
 	return &Node{
 		Ref: v.Ref(), Digest: v.Digest, Task: v.Task, Dataset: l.Dataset, DatasetDigest: l.DatasetDigest, SpecDigest: l.SpecDigest,
 		Job: l.Job, Engine: l.Engine, EngineVersion: l.EngineVersion, Revision: l.Revision, Hardware: l.Hardware,
+		External: l.External, Splits: l.Splits,
 	}
 }
 
@@ -67,7 +75,7 @@ func (c *Control) Lineage(ctx context.Context, ref galley.Ref) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	top := nodeOf(v)
+	top := c.node(ctx, v)
 	at := top
 	for range maxAncestors {
 		if v.Lineage.ParentDigest == "" {
@@ -81,7 +89,7 @@ func (c *Control) Lineage(ctx context.Context, ref galley.Ref) (*Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		at.Parent = nodeOf(v)
+		at.Parent = c.node(ctx, v)
 		at = at.Parent
 	}
 	return top, nil
@@ -157,6 +165,9 @@ func (c *Control) Export(ctx context.Context, ref galley.Ref, file func(registry
 	made := map[string][]byte{"card.md": []byte(card(v, aliases))}
 	if made["version.json"], err = json.MarshalIndent(v, "", "  "); err != nil {
 		return galley.Errorf(galley.Internal, v.Ref(), "cannot be written: %w", err)
+	}
+	if made[lineageFile], err = exportedLineage(v); err != nil {
+		return err
 	}
 	if len(v.Labels) > 0 {
 		if made["labels.json"], err = json.MarshalIndent(v.Labels, "", "  "); err != nil {

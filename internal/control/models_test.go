@@ -172,7 +172,7 @@ func (w *world) testExport(t *testing.T, ref galley.Ref) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"card.md", "galley.json", "labels.json", "model.onnx", "reports/1.json", "reports/2.json", "reports/3.json", "tokenizer.json", "version.json"}
+	want := []string{"card.md", "galley.json", "labels.json", "lineage.json", "model.onnx", "reports/1.json", "reports/2.json", "reports/3.json", "tokenizer.json", "version.json"}
 	if got := slices.Sorted(maps.Keys(files)); !slices.Equal(got, want) {
 		t.Errorf("exported %q", got)
 	}
@@ -205,6 +205,36 @@ func (w *world) testImport(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		return digest
+	}
+	// With its lineage it is the version that it was.
+	was, err := w.store.Version(t.Context(), "topic", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := []string{"model.onnx", "tokenizer.json", "galley.json", "lineage.json"}
+	again, err := w.Import(t.Context(), "ann", "again", upload(whole...), "")
+	if err != nil || again.Version.Digest != was.Digest || again.Version.Lineage.External != "topic@2" || again.Version.Lineage.DatasetDigest != was.Lineage.DatasetDigest ||
+		string(again.Version.Lineage.Spec) != string(was.Lineage.Spec) || again.Version.Lineage.Splits["train"].Rows != 6 {
+		t.Errorf("%+v %v", again, err)
+	}
+	same, err := w.Import(t.Context(), "ann", "topic", upload(whole...), "text-classification")
+	if err != nil || same.Version.Ref() != "topic@2" || same.Version.Lineage.External != "" {
+		t.Errorf("%+v %v", same, err)
+	}
+	told, err := os.ReadFile(filepath.Join(dir, "lineage.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{
+		`"galley-lineage/1"`: `"galley-lineage/9"`, string(was.Digest): string(galley.DigestBytes(nil)), string(was.Lineage.DatasetDigest): string(galley.DigestBytes(nil)),
+		`"sport"`: `"weather"`, `"artifacts"`: `"files"`, string(was.Artifacts[1].Digest): string(galley.DigestBytes(nil)), `{`: `[`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "lineage.json"), []byte(strings.Replace(string(told), from, to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := w.Import(t.Context(), "ann", "forged", upload(whole...), ""); galley.CodeOf(err) != galley.InvalidArgument {
+			t.Errorf("%s for %s: %+v %v", to, from, got, err)
+		}
 	}
 	full := upload("model.onnx", "tokenizer.json", "galley.json")
 	got, err := w.Import(t.Context(), "ann", "full", full, "text-classification")

@@ -91,7 +91,7 @@ func ungated(p Promotion) evals.Verdict {
 // promoteGated judges the version beside the one that prod points at now, and
 // moves prod if it still does.
 func (c *Control) promoteGated(ctx context.Context, v registry.Version, r registry.Request, p Promotion) (Promoted, error) {
-	m, err := c.store.Model(ctx, v.Name)
+	m, err := c.store.Outline(ctx, v.Name, v.Number)
 	if err != nil {
 		return Promoted{}, err
 	}
@@ -173,17 +173,22 @@ func (c *Control) gate(ctx context.Context, by galley.Actor, v registry.Version,
 // or the test split of what the one, else the other, was trained on; the
 // validation split where there is no test.
 func (c *Control) gateRows(ctx context.Context, v, prod registry.Version, p Promotion) (Evaluation, error) {
-	candidates := []string{v.Lineage.Dataset, prod.Lineage.Dataset}
-	if p.Dataset != "" {
-		candidates = []string{p.Dataset}
+	type candidate struct {
+		name   string
+		digest galley.Digest // empty for any
 	}
-	for _, name := range candidates {
-		if name == "" {
+	candidates := []candidate{{p.Dataset, ""}}
+	if p.Dataset == "" {
+		candidates = []candidate{{v.Lineage.Dataset, v.Lineage.DatasetDigest}, {prod.Lineage.Dataset, prod.Lineage.DatasetDigest}}
+	}
+	for _, at := range candidates {
+		if at.name == "" {
 			continue
 		}
-		d, err := c.dataset(ctx, name)
-		if galley.CodeOf(err) == galley.NotFound && p.Dataset == "" {
-			continue // an imported version may name data of another home
+		d, err := c.dataset(ctx, at.name)
+		// An imported version names data of another home.
+		if p.Dataset == "" && (galley.CodeOf(err) == galley.NotFound || err == nil && at.digest != "" && at.digest != d.Digest) {
+			continue
 		}
 		if err != nil {
 			return Evaluation{}, err

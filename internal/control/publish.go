@@ -48,12 +48,16 @@ func (c *Control) stage(ctx context.Context, j trainer.Job, r engine.Result) (*s
 	if err != nil {
 		return nil, galley.Errorf(galley.Internal, j.ID, "its spec cannot be written: %w", err)
 	}
+	splits, err := c.splits(ctx, j.Data)
+	if err != nil {
+		return nil, err
+	}
 	v := registry.Version{
 		Name: j.Spec.Name, Task: j.Spec.Task, Labels: bundle.Config.Labels, Artifacts: artifacts,
 		Metrics: r.Metrics, Creator: j.Owner, Created: c.now(),
 		Lineage: registry.Lineage{
 			Spec: spec, SpecDigest: j.SpecDigest, Job: j.ID,
-			Dataset: j.Data, DatasetDigest: j.DataDigest,
+			Dataset: j.Data, DatasetDigest: j.DataDigest, Splits: splits,
 			Parent: j.ParentRef, ParentDigest: j.Parent,
 			Engine: j.Spec.Engine, EngineVersion: c.engineVersion(j.Spec.Engine),
 			Revision: c.revision, Hardware: fmt.Sprintf("%s/%s, %d CPUs of %d", runtime.GOOS, runtime.GOARCH, c.need(j), c.cpus),
@@ -70,6 +74,26 @@ func (c *Control) stage(ctx context.Context, j trainer.Job, r engine.Result) (*s
 		return nil, err
 	}
 	return s, nil
+}
+
+// splits describes the splits of a dataset for lineage.
+func (c *Control) splits(ctx context.Context, ref string) (map[string]registry.Data, error) {
+	if ref == "" {
+		return nil, nil
+	}
+	d, err := c.dataset(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return splitsOf(d.Manifest), nil
+}
+
+func splitsOf(m *dataset.Manifest) map[string]registry.Data {
+	out := make(map[string]registry.Data, len(m.Splits))
+	for name, info := range m.Splits {
+		out[string(name)] = registry.Data{Rows: info.Rows, Digest: info.Digest}
+	}
+	return out
 }
 
 func (c *Control) engineVersion(name string) string {
@@ -151,7 +175,7 @@ func (c *Control) publish(ctx context.Context, o order) error {
 			return err
 		}
 	}
-	m, err := c.store.Model(ctx, v.Name)
+	m, err := c.store.Outline(ctx, v.Name, v.Number)
 	if err != nil {
 		return err
 	}
