@@ -158,7 +158,7 @@ type production struct {
 // beside opens the version in production, if there is another one, and adds
 // it to what the evaluation compares with.
 func (c *Control) beside(ctx context.Context, v registry.Version, labels []string, o *evals.Options) (production, error) {
-	all, err := c.store.Model(ctx, v.Name)
+	all, err := c.store.Outline(ctx, v.Name, v.Number)
 	if err != nil {
 		return production{}, err
 	}

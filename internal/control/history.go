@@ -15,7 +15,7 @@ func (c *Control) History(ctx context.Context, name, alias string, limit int) ([
 	if limit < 0 || limit > store.MaxList {
 		return nil, galley.Errorf(galley.OutOfRange, "limit", "%d is not from 0 to %d", limit, store.MaxList)
 	}
-	m, err := c.store.Model(ctx, name)
+	m, err := c.store.Outline(ctx, name, 0)
 	if err != nil {
 		return nil, err
 	}

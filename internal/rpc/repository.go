@@ -78,7 +78,7 @@ func (s *Inference) statistics(ctx context.Context, name, version string) ([]ser
 		return nil, err
 	}
 	if version == "" {
-		if _, err := s.Store.Model(ctx, name); err != nil {
+		if _, err := s.Store.Outline(ctx, name, 0); err != nil {
 			return nil, err
 		}
 		return s.Table.Statistics(name, 0), nil
