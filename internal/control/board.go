@@ -3,6 +3,7 @@ package control
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -152,8 +153,7 @@ type decision struct {
 func (b *board) missed(now time.Time) []decision {
 	var out []decision
 	wanted := map[string]bool{}
-	for _, id := range slices.Sorted(maps.Keys(b.tickets)) {
-		t := b.tickets[id]
+	for id, t := range b.tickets {
 		if t.phase != trainer.Queued {
 			continue
 		}
@@ -167,6 +167,7 @@ func (b *board) missed(now time.Time) []decision {
 			}
 		}
 	}
+	slices.SortFunc(out, func(a, b decision) int { return strings.Compare(a.job, b.job) })
 	maps.DeleteFunc(b.needed, func(id string, _ needed) bool { return !wanted[id] })
 	return out
 }
