@@ -54,7 +54,7 @@ type Artifact struct {
 type Lineage struct {
 	Spec          json.RawMessage `json:"spec,omitempty"`
 	SpecDigest    galley.Digest   `json:"spec_digest,omitempty"`
-	Job           string          `json:"job,omitempty"`
+	Job           string          `json:"job,omitempty"`     // of this home; what has none was not trained here
 	Dataset       string          `json:"dataset,omitempty"` // name@n
 	DatasetDigest galley.Digest   `json:"dataset_digest,omitempty"`
 	Splits        map[string]Data `json:"splits,omitempty"` // of the dataset, by name
@@ -64,8 +64,8 @@ type Lineage struct {
 	EngineVersion string          `json:"engine_version,omitempty"`
 	Revision      string          `json:"revision,omitempty"` // of galley
 	Hardware      string          `json:"hardware,omitempty"`
-	// External is what the version was called in the home that it was exported
-	// from, "name@3": all of this lineage is what the export says.
+	// External says which version of which job it was in the home that it was
+	// exported from: all of this lineage is what the export says.
 	External string `json:"external,omitempty"`
 }
 

@@ -91,7 +91,12 @@ func (c *Control) importExported(ctx context.Context, by galley.Actor, name, ask
 	}
 	if v.Lineage.External == "" { // else it has been through several homes
 		v.Lineage.External = told.Ref()
+		if told.Lineage.Job != "" {
+			v.Lineage.External += " of job " + told.Lineage.Job
+		}
 	}
+	// No job of this home made it: it is tried before it is served.
+	v.Lineage.Job = ""
 	if v.Digest == "" {
 		return wrong("has no digest")
 	}

@@ -213,7 +213,7 @@ func (w *world) testImport(t *testing.T, dir string) {
 	}
 	whole := []string{"model.onnx", "tokenizer.json", "galley.json", "lineage.json"}
 	again, err := w.Import(t.Context(), "ann", "again", upload(whole...), "")
-	if err != nil || again.Version.Digest != was.Digest || again.Version.Lineage.External != "topic@2" || again.Version.Lineage.DatasetDigest != was.Lineage.DatasetDigest ||
+	if err != nil || again.Version.Digest != was.Digest || again.Version.Lineage.External != "topic@2 of job "+was.Lineage.Job || again.Version.Lineage.Job != "" || again.Version.Lineage.DatasetDigest != was.Lineage.DatasetDigest ||
 		string(again.Version.Lineage.Spec) != string(was.Lineage.Spec) || again.Version.Lineage.Splits["train"].Rows != 6 {
 		t.Errorf("%+v %v", again, err)
 	}
