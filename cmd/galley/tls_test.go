@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/internal/auth"
 )
 
 // An authority signs certificates of tests.
@@ -326,6 +327,26 @@ func TestUpWithTLS(t *testing.T) {
 		answer.Body.Close()
 		if answer.StatusCode != tt.status || tt.status == 401 && (answer.Header.Get("WWW-Authenticate") == "" || !bytes.Contains(body, []byte("token"))) {
 			t.Errorf("%s: %d %s", tt.path, answer.StatusCode, body)
+		}
+	}
+}
+
+// What the program serves is in the table of access, all of it.
+func TestAllMethodsAreListed(t *testing.T) {
+	a := newApp(nil, io.Discard, io.Discard, func(string) (string, bool) { return "", false })
+	a.home = filepath.Join(t.TempDir(), "home")
+	p, err := a.openPlatform(t.Context(), ports{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.drain(t.Context())
+	methods := p.server.Methods()
+	if len(methods) < 60 {
+		t.Errorf("%d methods", len(methods))
+	}
+	for _, method := range methods {
+		if _, ok := auth.OfMethod(method); !ok {
+			t.Errorf("%s is not in the table of internal/auth", method)
 		}
 	}
 }

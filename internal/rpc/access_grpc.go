@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"net"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -85,6 +86,18 @@ func peerAddress(ctx context.Context) string {
 		return tcp.AddrPort().String() // as String says it, sooner
 	}
 	return p.Addr.String()
+}
+
+// Methods lists the full names of all methods that are served, in order.
+func (s *Server) Methods() []string {
+	var names []string
+	for service, info := range s.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			names = append(names, "/"+service+"/"+m.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // tap refuses a call of an address that has failed too often before its
