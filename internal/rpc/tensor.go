@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"unicode/utf8"
+	"unsafe"
 
 	inferencepb "galley/api/inference/v2"
 
@@ -102,14 +103,17 @@ func inputTensor(in *inferencepb.ModelInferRequest_InferInputTensor, raw []byte,
 		if t == onnx.Bool && slices.ContainsFunc(raw, func(b byte) bool { return b > 1 }) {
 			return nil, galley.Errorf(galley.InvalidArgument, in.GetName(), "has a BOOL that is neither 0 nor 1")
 		}
-		// Copied: the message's bytes may lie at any address, elements may not.
 		return session.FromMemory(t, in.GetShape(), aligned(raw), nil), nil
 	}
 	return contentsTensor(in, t, count)
 }
 
-// aligned copies bytes to where elements of eight bytes can lie.
+// aligned returns bytes that lie where elements of eight bytes can lie: a
+// message's may lie anywhere, and are copied then.
 func aligned(raw []byte) []byte {
+	if uintptr(unsafe.Pointer(unsafe.SliceData(raw)))%8 == 0 {
+		return raw
+	}
 	words := make([]uint64, (len(raw)+7)/8)
 	t, err := session.New(words, int64(len(words)))
 	if err != nil {

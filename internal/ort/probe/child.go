@@ -71,7 +71,7 @@ func try(ctx context.Context, opener session.Opener, r request) error {
 	}
 	outputs, err := s.Run(ctx, inputs)
 	if err != nil && outOfMemory(err) {
-		return galley.Errorf(galley.ResourceExhausted, r.Label, "its first run needs too much memory: %w", err).
+		return galley.Errorf(galley.FailedPrecondition, r.Label, "its first run needs too much memory: %w", err).
 			WithRemedy("the probe allowed %d MiB; a graph that is to be served needs less for its smallest inputs", r.Memory>>20)
 	}
 	for _, t := range outputs {

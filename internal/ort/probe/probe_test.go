@@ -57,6 +57,7 @@ func TestCheck(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("not a model"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	missing := garbage + ".not"
 	for name, c := range map[string]struct {
 		mode, path string
 		time       time.Duration
@@ -65,7 +66,7 @@ func TestCheck(t *testing.T) {
 	}{
 		"fine":    {"child", fine, maxTime, "", ""},
 		"garbage": {"child", garbage, maxTime, galley.InvalidArgument, "cannot be loaded"},
-		"missing": {"child", garbage + ".not", maxTime, galley.DataLoss, "cannot be read"},
+		"missing": {"child", missing, maxTime, galley.DataLoss, "cannot be read"},
 		// Its first run fails for what it was given: that is no one's fault.
 		"refuses zeros": {"child", model(t, func(b *onnx.Builder) {
 			b.Output(b.Op("Reshape", b.Input("x", onnx.Float, vector), b.Input("shape", onnx.Int64, onnx.Shape{{Size: 1}})), onnx.Float, nil)
@@ -73,7 +74,7 @@ func TestCheck(t *testing.T) {
 		"takes all memory": {"child", model(t, func(b *onnx.Builder) {
 			x := b.Op("Expand", b.Input("x", onnx.Float, onnx.Shape{{Size: 1}}), b.Ints(1<<20, 1<<16))
 			b.Output(b.Op("ReduceMax", x), onnx.Float, nil)
-		}), maxTime, galley.ResourceExhausted, "memory"},
+		}), maxTime, galley.FailedPrecondition, "memory"},
 		"hangs": {"child", model(t, func(b *onnx.Builder) {
 			scalar := onnx.Shape{}
 			body := &onnx.Graph{Name: "body",
@@ -104,10 +105,16 @@ func TestCheck(t *testing.T) {
 			if c.code == galley.FailedPrecondition && galley.AsError(err).Remedy == "" {
 				t.Error("the error says not what to do")
 			}
-			// What passed is not tried again.
+			// It is not tried again; what failed is, after a while.
 			t.Setenv(mode, "exit")
-			if again := p.Check(t.Context(), "sha256:a", c.path, "news@1"); (again == nil) != (err == nil) {
+			if again := p.Check(t.Context(), "sha256:a", c.path, "news@1"); again != err {
 				t.Errorf("again: %v", again)
+			}
+			p.time = maxTime
+			p.tried["sha256:a"] = result{err, time.Now().Add(-again)}
+			if later := p.Check(t.Context(), "sha256:a", c.path, "news@1"); err == nil && later != nil ||
+				err != nil && c.path != missing && !strings.Contains(later.Error(), "without a word") {
+				t.Errorf("later: %v", later)
 			}
 		})
 	}

@@ -23,34 +23,41 @@ const (
 	maxVerdict  = 64 << 10
 )
 
-// A Prober tries models in child processes. It remembers those that passed,
-// and may be used by several goroutines at once.
+// again is how long a model that failed is not tried again: whoever asks for
+// it is not to keep the machine busy.
+const again = time.Minute
+
+// A Prober tries models in child processes. It remembers what came of it, and
+// may be used by several goroutines at once.
 type Prober struct {
 	args []string
 
 	time     time.Duration
 	children chan struct{}
 
-	mu     sync.Mutex
-	passed map[galley.Digest]bool
+	mu    sync.Mutex
+	tried map[galley.Digest]result
+}
+
+// A result is what came of a model, and when.
+type result struct {
+	err error
+	at  time.Time
 }
 
 // New makes a prober whose children are processes of this program, started
 // with args, which make it call Main.
 func New(args ...string) *Prober {
-	return &Prober{args: args, time: maxTime, children: make(chan struct{}, maxChildren), passed: map[galley.Digest]bool{}}
+	return &Prober{args: args, time: maxTime, children: make(chan struct{}, maxChildren), tried: map[galley.Digest]result{}}
 }
 
 // Check tries the model in the file at path, unless one of the same digest has
-// passed before. The error is the runtime's own if it refuses the model,
-// FailedPrecondition if the child crashed or took too long, and
-// ResourceExhausted if it ran out of memory.
+// passed before, or failed just now. The error is the runtime's own if it
+// refuses the model, FailedPrecondition if the child crashed, took too long or
+// ran out of memory.
 func (p *Prober) Check(ctx context.Context, digest galley.Digest, path, label string) error {
-	p.mu.Lock()
-	passed := p.passed[digest]
-	p.mu.Unlock()
-	if passed {
-		return nil
+	if r, ok := p.result(digest); ok {
+		return r.err
 	}
 	select {
 	case p.children <- struct{}{}:
@@ -58,13 +65,25 @@ func (p *Prober) Check(ctx context.Context, digest galley.Digest, path, label st
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := p.run(ctx, path, label); err != nil {
+	if r, ok := p.result(digest); ok { // of who was first
+		return r.err
+	}
+	err := p.run(ctx, path, label)
+	if ctx.Err() != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.passed[digest] = true
-	return nil
+	p.tried[digest] = result{err, time.Now()}
+	return err
+}
+
+// result is what is known of a model.
+func (p *Prober) result(digest galley.Digest) (result, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.tried[digest]
+	return r, ok && (r.err == nil || time.Since(r.at) < again)
 }
 
 func (p *Prober) run(ctx context.Context, path, label string) error {
@@ -124,7 +143,7 @@ func (p *Prober) run(ctx context.Context, path, label string) error {
 func (p *Prober) crashed(label string, memory uint64, err error, complaint []byte) error {
 	text := string(complaint)
 	if strings.Contains(text, "out of memory") || strings.Contains(text, "bad_alloc") || strings.Contains(text, "cannot allocate memory") {
-		return galley.Errorf(galley.ResourceExhausted, label, "loading its graph and running it once needs more than %d MiB", memory>>20).
+		return galley.Errorf(galley.FailedPrecondition, label, "loading its graph and running it once needs more than %d MiB", memory>>20).
 			WithRemedy("it was tried in a process of its own and is not served; look at the graph for tensors larger than the model")
 	}
 	how := "without a word"
