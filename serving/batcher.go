@@ -193,8 +193,8 @@ func (b *batcher[In, Out]) complete(ins []In, outs []Out) error {
 func (b *batcher[In, Out]) enter(c *call[In, Out], rows []*row[In, Out], now time.Time) (mine *batch[In, Out], err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.requests >= b.limits.requests || b.requests > 0 && b.bytes+c.bytes > b.limits.bytes {
-		return nil, b.overloaded()
+	if err := b.room(c.bytes); err != nil {
+		return nil, err
 	}
 	b.requests++
 	b.bytes += c.bytes
@@ -223,9 +223,20 @@ func (b *batcher[In, Out]) enter(c *call[In, Out], rows []*row[In, Out], now tim
 	return mine, nil
 }
 
-// overloaded refuses a request, and says when there will be room: the mean
-// row's time for what waits, on all executors.
-func (b *batcher[In, Out]) overloaded() error {
+// admit refuses a request for which there is no room, before anything is spent
+// on it; do looks again.
+func (b *batcher[In, Out]) admit() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.room(0)
+}
+
+// room returns an error if a request of so many bytes may not wait. It says
+// when there will be room: after what all executors take for what waits.
+func (b *batcher[In, Out]) room(bytes int64) error {
+	if b.requests == 0 || b.requests < b.limits.requests && b.bytes+bytes <= b.limits.bytes {
+		return nil
+	}
 	wait := time.Duration(0)
 	for _, r := range b.queue {
 		wait += b.cost.estimate(r.size)

@@ -63,6 +63,9 @@ func (c *classifier) infer(ctx context.Context, r *recorder, inputs map[string]*
 		return answer{}, galley.Errorf(galley.InvalidArgument, "text", "%d texts in one request", len(texts)).
 			WithRemedy("send at most %d a request", MaxTexts)
 	}
+	if err := c.batcher.admit(); err != nil {
+		return answer{}, err
+	}
 	began := time.Now()
 	rows, sizes := make([][]int32, len(texts)), make([]int, len(texts))
 	truncated := make([]bool, len(texts))
