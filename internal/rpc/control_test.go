@@ -58,6 +58,12 @@ func (refused) Wait() launch.Outcome {
 // newClient serves the API over an empty home.
 func newClient(t *testing.T) controlpb.ControlClient {
 	t.Helper()
+	return controlpb.NewControlClient(newConn(t))
+}
+
+// newConn connects to a server of the APIs over an empty home.
+func newConn(t *testing.T) *grpc.ClientConn {
+	t.Helper()
 	home := t.TempDir()
 	s, err := sqlite.Open(t.Context(), home)
 	if err != nil {
@@ -81,6 +87,8 @@ func newClient(t *testing.T) controlpb.ControlClient {
 		c.Run(ctx)
 	}()
 	server := NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, NewControl(c), log)
+	controlpb.RegisterAuditServer(server, NewAudit(c))
+	controlpb.RegisterMaintenanceServer(server, NewMaintenance(c))
 	listener := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -100,7 +108,7 @@ func newClient(t *testing.T) controlpb.ControlClient {
 			t.Error(err)
 		}
 	})
-	return controlpb.NewControlClient(conn)
+	return conn
 }
 
 func addData(t *testing.T, c controlpb.ControlClient, h *controlpb.AddDataHeader, pieces ...*controlpb.FilePiece) (*controlpb.Dataset, error) {
