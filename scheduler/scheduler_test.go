@@ -311,6 +311,7 @@ func TestPlanIsSound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := snapshots(t)
 		p := Schedule(s)
+		jobs := jobsOf(s)
 		check(t, s, p)
 
 		if again := Schedule(s); !reflect.DeepEqual(again, p) {
@@ -334,9 +335,22 @@ func TestPlanIsSound(t *testing.T) {
 			t.Fatalf("the plan was %+v, and then there is %+v", p, next)
 		}
 
-		// No one starts while a job of a higher rank waits for room that it
-		// could have.
-		jobs := jobsOf(s)
+		// The first job that does not fit would not fit either if none of a
+		// lower rank had started.
+		if p.Reserved != nil {
+			first := jobs[p.Reserved.Job]
+			without := perform(s, Plan{Start: slices.DeleteFunc(slices.Clone(p.Start), func(start Start) bool { return jobs[start.Job].Rank() < first.Rank() })})
+			used, _ := use(without)
+			fits := int64(0)
+			for _, n := range s.Nodes {
+				fits += n.Capacity.minus(used[n.ID]).count(first.Pod, 100)
+			}
+			if fits >= int64(max(1, first.Pods)) {
+				t.Fatalf("%+v waits, and others of a lower rank start: %+v", first, p)
+			}
+		}
+
+		// No one waits for capacity that there is.
 		nodes, _ := use(after)
 		for _, w := range p.Waiting {
 			if j := jobs[w.Job]; w.Reason == Capacity {

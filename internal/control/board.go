@@ -136,6 +136,25 @@ func (b *board) note(j trainer.Job) {
 	b.changed = true
 }
 
+// unknown are the jobs that others wait for and that were not noted yet.
+func (b *board) unknown() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for _, t := range b.tickets {
+		if t.phase != trainer.Queued {
+			continue
+		}
+		for _, need := range t.needs {
+			if _, known := b.needed[need]; !known {
+				out = append(out, need)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 func (b *board) noteNeeded(id string, generation int64, phase trainer.Phase) {
 	if n, known := b.needed[id]; known && n.generation < generation {
 		b.needed[id] = needed{generation, phase}

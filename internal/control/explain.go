@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"galley"
 	"galley/scheduler"
 	"galley/trainer"
 )
@@ -140,15 +139,4 @@ func amount(k scheduler.Kind) func(int64) string {
 	default:
 		return func(n int64) string { return fmt.Sprintf("%d GPUs", n) }
 	}
-}
-
-// tooLarge refuses a job that this machine could never run as it was asked
-// for.
-func (c *Control) tooLarge(j trainer.Job) error {
-	have := c.board.capacity[scheduler.Memory]
-	if j.Spec.Resources.Memory == "" || have == 0 || j.Memory <= have {
-		return nil
-	}
-	return galley.Errorf(galley.ResourceExhausted, "resources.memory", "%s is more than the %d MiB that this machine has for jobs", j.Spec.Resources.Memory, have>>20).
-		WithRemedy("ask for less, leave it out for an estimate, or use a larger machine")
 }

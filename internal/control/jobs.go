@@ -12,6 +12,7 @@ import (
 	"galley/internal/auth"
 	"galley/internal/store"
 	"galley/registry"
+	"galley/scheduler"
 	"galley/task"
 	"galley/trainer"
 )
@@ -54,8 +55,8 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 		return stored, err
 	}
 	c.board.put(stored)
-	defer c.kick()
-	return stored, c.learnNeeds(ctx, stored)
+	c.kick()
+	return stored, nil
 }
 
 // tenantOf is who a job's resources are counted for: the caller's tenant, or
@@ -192,6 +193,17 @@ func (c *Control) reachable(ctx context.Context, needs []string) error {
 		}
 	}
 	return nil
+}
+
+// tooLarge refuses a job that this machine could never run as it was asked
+// for.
+func (c *Control) tooLarge(j trainer.Job) error {
+	have := c.board.capacity[scheduler.Memory]
+	if j.Spec.Resources.Memory == "" || have == 0 || j.Memory <= have {
+		return nil
+	}
+	return galley.Errorf(galley.ResourceExhausted, "resources.memory", "%s is more than the %d MiB that this machine has for jobs", j.Spec.Resources.Memory, have>>20).
+		WithRemedy("ask for less, leave it out for an estimate, or use a larger machine")
 }
 
 // Job returns a job.

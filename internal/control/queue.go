@@ -40,6 +40,9 @@ func (c *Control) schedule(ctx context.Context) error {
 	if c.isClosing() {
 		return nil
 	}
+	if err := c.learnNeeds(ctx); err != nil {
+		return err
+	}
 	for _, d := range c.board.decide(c.now()) {
 		_, err := c.step(ctx, d.job, d.event, change{})
 		if galley.CodeOf(err) == galley.FailedPrecondition {
@@ -62,19 +65,17 @@ func (c *Control) fill(ctx context.Context) error {
 	for _, j := range queued {
 		c.board.put(j)
 	}
-	for _, j := range queued {
-		if err := c.learnNeeds(ctx, j); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
-// learnNeeds looks up the jobs that a job on the board waits for. It is on
-// the board already, so what changes meanwhile is not missed.
-func (c *Control) learnNeeds(ctx context.Context, j trainer.Job) error {
-	for _, id := range j.Spec.Needs {
+// learnNeeds looks up jobs that others wait for and the board does not know.
+// Who waits is on the board already, so what changes meanwhile is not missed.
+func (c *Control) learnNeeds(ctx context.Context) error {
+	for _, id := range c.board.unknown() {
 		need, err := c.store.Job(ctx, id)
+		if galley.CodeOf(err) == galley.NotFound {
+			need, err = trainer.Job{ID: id, Generation: 1, Phase: trainer.Failed}, nil // it will never succeed
+		}
 		if err != nil {
 			return err
 		}

@@ -73,15 +73,6 @@ func (s *simulation) step(id string, e trainer.Event) {
 		s.effects = append(s.effects, pending{job: id, effect: effect})
 	}
 	s.board.put(after)
-	if after.Phase == trainer.Queued && before.Phase != trainer.Queued {
-		s.learnNeeds(after)
-	}
-}
-
-func (s *simulation) learnNeeds(j trainer.Job) {
-	for _, need := range j.Spec.Needs {
-		s.board.note(s.jobs[need])
-	}
 }
 
 // open is Control.Open: a new board, filled from what is kept.
@@ -98,7 +89,6 @@ func (s *simulation) open() {
 	for _, id := range s.order {
 		if j := s.jobs[id]; j.Phase == trainer.Queued {
 			s.board.put(j)
-			s.learnNeeds(j)
 		}
 	}
 }
@@ -118,10 +108,12 @@ func (s *simulation) submit() {
 	s.jobs[id] = j
 	s.order = append(s.order, id)
 	s.board.put(j)
-	s.learnNeeds(j)
 }
 
 func (s *simulation) schedule() {
+	for _, id := range s.board.unknown() {
+		s.board.note(s.jobs[id])
+	}
 	for _, d := range s.board.decide(s.now) {
 		s.step(d.job, d.event)
 	}

@@ -64,25 +64,13 @@ func (c *Control) step(ctx context.Context, id string, e trainer.Event, ch chang
 			return before, err
 		}
 		c.changes.tell(id)
-		if err := c.boarded(ctx, before, after); err != nil {
-			c.log.Error("what a job waits for cannot be read", "job", id, "error", err)
-		}
+		c.board.put(after)
 		if len(effects) > 0 || before.Phase != after.Phase {
 			c.kick()
 		}
 		return after, nil
 	}
 	return trainer.Job{}, galley.Errorf(galley.Aborted, id, "changes too fast").WithRemedy("try again")
-}
-
-// boarded tells the board of a change. A job that is queued again may wait for
-// others again.
-func (c *Control) boarded(ctx context.Context, before, after trainer.Job) error {
-	c.board.put(after)
-	if after.Phase != trainer.Queued || before.Phase == trainer.Queued {
-		return nil
-	}
-	return c.learnNeeds(ctx, after)
 }
 
 // insist repeats a step that must not be lost until it is stored, or the
