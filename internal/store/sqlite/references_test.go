@@ -7,7 +7,7 @@ var notReferring = map[string]bool{
 	"aliases": true, "alias_changes": true, // versions, by number
 	"reports":          true,                                                       // hold their own content
 	"deleted_versions": true, "job_lines": true, "audit": true, "audit_head": true, // tell of what was
-	"tokens": true, "owners": true, "schema_version": true, "sqlite_sequence": true,
+	"tokens": true, "owners": true, "gates": true, "schema_version": true, "sqlite_sequence": true,
 }
 
 // A new table says whether its rows name blobs: those of a table that is
