@@ -33,8 +33,8 @@ import (
 	"galley/trainer/engine"
 )
 
-// newREST serves the control API of an empty home over HTTP.
-func newREST(t *testing.T) *httptest.Server {
+// newHome makes a server of all services over an empty home.
+func newHome(t testing.TB) *Server {
 	t.Helper()
 	home := t.TempDir()
 	s, err := sqlite.Open(t.Context(), home)
@@ -51,24 +51,39 @@ func newREST(t *testing.T) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tokens, err := control.OpenTokens(t.Context(), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	ran := make(chan struct{})
 	go func() {
 		defer close(ran)
 		c.Run(ctx)
 	}()
-	server := httptest.NewUnstartedServer(nil)
-	server.Config = NewHTTPServer(NewHTTPHandler(NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, NewControl(c), quiet())), quiet())
-	server.Start()
 	t.Cleanup(func() {
 		c.Drain()
-		server.Close()
 		stop()
 		<-ran
 		if err := errors.Join(c.Close(context.Background()), s.Close()); err != nil {
 			t.Error(err)
 		}
 	})
+	inference := newInference(t)
+	server := NewServer(inference, NewControl(c), quiet())
+	controlpb.RegisterAccessServer(server, NewTokens(tokens))
+	controlpb.RegisterAuditServer(server, NewAudit(c))
+	newsroompb.RegisterNewsroomServer(server, NewNewsroom(inference))
+	return server
+}
+
+// newREST serves all services of an empty home over HTTP.
+func newREST(t *testing.T) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = NewHTTPServer(NewHTTPHandler(newHome(t)), quiet())
+	server.Start()
+	t.Cleanup(server.Close)
 	return server
 }
 

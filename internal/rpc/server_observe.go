@@ -25,24 +25,34 @@ func WithTracer(t *telemetry.Tracer) ServerOption {
 func unaryGuard(log *slog.Logger, tracer *telemetry.Tracer) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
 		ctx = named(ctx)
-		ctx, span := tracer.Server(ctx, info.FullMethod[1:], header(ctx))
-		var times serving.Times
-		if telemetry.Traced(ctx) {
-			ctx = serving.WithTimes(ctx, &times)
-			if r, ok := request.(interface{ GetModelName() string }); ok {
-				span.Set("galley.model", utf8Text(r.GetModelName()))
-			}
+		if tracer != nil {
+			var end func(error)
+			ctx, end = observed(ctx, tracer, request, info.FullMethod)
+			defer func() { end(err) }()
 		}
-		defer func() {
-			err = finish(ctx, log, info.FullMethod, recover(), err)
-			if !times.Began.IsZero() {
-				ran := times.Began.Add(times.Queue)
-				telemetry.Part(ctx, "queue", times.Began, times.Queue)
-				telemetry.Part(ctx, "run", ran, times.Input+times.Run+times.Output)
-			}
-			span.End(traced(err))
-		}()
+		defer func() { err = finish(ctx, log, info.FullMethod, recover(), err) }()
 		return handler(ctx, request)
+	}
+}
+
+// observed begins the span of a call. Its end adds where the time of inference
+// went.
+func observed(ctx context.Context, tracer *telemetry.Tracer, request any, method string) (context.Context, func(error)) {
+	ctx, span := tracer.Server(ctx, method[1:], header(ctx))
+	if !telemetry.Traced(ctx) {
+		return ctx, span.End
+	}
+	if r, ok := request.(interface{ GetModelName() string }); ok {
+		span.Set("galley.model", utf8Text(r.GetModelName()))
+	}
+	times := new(serving.Times)
+	ctx = serving.WithTimes(ctx, times)
+	return ctx, func(err error) {
+		if !times.Began.IsZero() {
+			telemetry.Part(ctx, "queue", times.Began, times.Queue)
+			telemetry.Part(ctx, "run", times.Began.Add(times.Queue), times.Input+times.Run+times.Output)
+		}
+		span.End(traced(err))
 	}
 }
 
