@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"time"
 
 	inferencepb "galley/api/inference/v2"
 
@@ -113,6 +114,12 @@ func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferReq
 		lease.Refuse(err)
 		return nil, statusOf(err)
 	}
+	ctx, cancel, err := withTimeout(ctx, r)
+	if err != nil {
+		lease.Refuse(err)
+		return nil, statusOf(err)
+	}
+	defer cancel()
 	outputs, err := lease.Infer(ctx, inputs)
 	if err != nil {
 		return nil, statusOf(err)
@@ -122,6 +129,26 @@ func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferReq
 		t.Close()
 	}
 	return response, nil
+}
+
+// withTimeout applies the parameter timeout, in microseconds, which Triton's
+// clients send beside the deadline of the call; 0 is none.
+func withTimeout(ctx context.Context, r *inferencepb.ModelInferRequest) (context.Context, context.CancelFunc, error) {
+	p, ok := r.GetParameters()["timeout"]
+	if !ok {
+		return ctx, func() {}, nil
+	}
+	const most = int64(24 * time.Hour / time.Microsecond)
+	micros, whole := p.GetParameterChoice().(*inferencepb.InferParameter_Int64Param)
+	if !whole || micros.Int64Param < 0 || micros.Int64Param > most {
+		return nil, nil, galley.Errorf(galley.InvalidArgument, "timeout", "is not a number of microseconds").
+			WithRemedy("send 0 for none, at most %d", most)
+	}
+	if micros.Int64Param == 0 {
+		return ctx, func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(micros.Int64Param)*time.Microsecond)
+	return ctx, cancel, nil
 }
 
 // requestTensors checks a request, all that can be wrong with it before the model

@@ -451,3 +451,29 @@ func TestCancelledRequest(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The parameter timeout is a deadline that the server keeps.
+func TestTimeoutParameter(t *testing.T) {
+	client := newInferenceClient(t, newInference(t))
+	micros := func(n int64) *inferencepb.InferParameter {
+		return &inferencepb.InferParameter{ParameterChoice: &inferencepb.InferParameter_Int64Param{Int64Param: n}}
+	}
+	for name, c := range map[string]struct {
+		parameter *inferencepb.InferParameter
+		code      codes.Code
+	}{
+		"none":      {micros(0), codes.OK},
+		"long":      {micros(60_000_000), codes.OK},
+		"passed":    {micros(1), codes.DeadlineExceeded},
+		"negative":  {micros(-1), codes.InvalidArgument},
+		"for ages":  {micros(math.MaxInt64), codes.InvalidArgument},
+		"of a word": {&inferencepb.InferParameter{ParameterChoice: &inferencepb.InferParameter_StringParam{StringParam: "1"}}, codes.InvalidArgument},
+		"of naught": {&inferencepb.InferParameter{}, codes.InvalidArgument},
+	} {
+		r := asked("sport")
+		r.Parameters = map[string]*inferencepb.InferParameter{"timeout": c.parameter}
+		if _, err := client.ModelInfer(t.Context(), r); status.Code(err) != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
