@@ -168,6 +168,9 @@ func (b bearer) RequireTransportSecurity() bool { return b.secure }
 // or trusted; nil if the message of gRPC's error is of something else.
 func tlsTrouble(server, message string) error {
 	switch {
+	case strings.Contains(message, "tls: certificate required"), strings.Contains(message, "tls: unknown certificate authority"):
+		return galley.Errorf(galley.Unauthenticated, server, "the server asks for a certificate of a client's").
+			WithRemedy("set GALLEY_CERT and GALLEY_KEY to one that comes from the server's --tls-client-ca")
 	case strings.Contains(message, "authentication handshake failed"):
 		_, why, _ := strings.Cut(message, "authentication handshake failed: ")
 		return galley.Errorf(galley.Unavailable, server, "no trusted TLS connection can be made: %s", strings.Trim(why, `"`)).

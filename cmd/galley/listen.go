@@ -120,7 +120,7 @@ func (p *protection) listen(at endpoints, log *slog.Logger) (listeners [3]net.Li
 			return listeners, galley.Errorf(galley.Unavailable, e.flag+" "+address, "cannot be listened on: %w", err).
 				WithRemedy("stop what uses the port, or choose another: %s 127.0.0.1:0 picks a free one", e.flag)
 		}
-		listeners[i] = rpc.LimitConnections(listeners[i], rpc.MaxConnections)
+		listeners[i] = rpc.LimitConnections(listeners[i], rpc.MaxConnections, rpc.MaxConnectionsAddress)
 		if cert != nil {
 			protocols := []string{"h2", "http/1.1"}
 			if e.name == "grpc" {

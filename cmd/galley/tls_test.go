@@ -350,3 +350,45 @@ func TestAllMethodsAreListed(t *testing.T) {
 		}
 	}
 }
+
+// A server that asks clients for certificates lets only those of its CA in.
+func TestClientCertificates(t *testing.T) {
+	ca, strangers := newAuthority(t), newAuthority(t)
+	certFile, keyFile := ca.issue(t, "server", 10)
+	p := protection{cert: certFile, key: keyFile, clientCA: ca.path("ca.pem")}
+	env := map[string]string{"GALLEY_HOME": filepath.Join(t.TempDir(), "home"), "GALLEY_CA": ca.path("ca.pem")}
+	get := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	a := newApp(nil, io.Discard, io.Discard, get)
+	a.protection = p
+	ctx, stop := context.WithCancel(t.Context())
+	ready, ended := make(chan endpoints, 1), make(chan error, 1)
+	go func() { ended <- a.up(ctx, anyPorts, func(at endpoints) { ready <- at }) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case at := <-ready:
+		env["GALLEY_SERVER"] = at.grpc
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+	for what, tt := range map[string]struct {
+		from *authority
+		code int
+		part string
+	}{"none": {nil, exitFailed, "GALLEY_CERT"}, "a stranger's": {strangers, exitFailed, "GALLEY_CERT"}, "one of the CA's": {ca, exitOK, ""}} {
+		delete(env, "GALLEY_CERT")
+		delete(env, "GALLEY_KEY")
+		if tt.from != nil {
+			env["GALLEY_CERT"], env["GALLEY_KEY"] = tt.from.issue(t, "client", 20)
+		}
+		var out, errOut bytes.Buffer
+		if code := run(t.Context(), []string{"jobs", "list"}, nil, &out, &errOut, get); code != tt.code || !strings.Contains(errOut.String(), tt.part) {
+			t.Errorf("%s: %d, %s", what, code, errOut.String())
+		}
+	}
+}

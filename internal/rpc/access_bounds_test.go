@@ -32,7 +32,7 @@ func listenLocal(t testing.TB, most int) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return LimitConnections(l, most)
+	return LimitConnections(l, most, MaxConnectionsAddress)
 }
 
 // closed reports whether the other side closes a connection soon.
@@ -82,6 +82,29 @@ func TestConnectionsAreLimited(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("there is no room after one has ended")
 		}
+	}
+}
+
+// No address takes all the connections that there are.
+func TestConnectionsOfAnAddressAreLimited(t *testing.T) {
+	l := LimitConnections(nil, 5, 2).(*limitedListener)
+	for i, tt := range []struct {
+		from string
+		want bool
+	}{{"a", true}, {"a", true}, {"a", false}, {"b", true}, {"b", true}, {"c", true}, {"d", false}} {
+		if l.take(tt.from) != tt.want {
+			t.Errorf("connection %d from %s", i+1, tt.from)
+		}
+	}
+	l.release("a")
+	if !l.take("d") || l.take("a") {
+		t.Error("after one has ended")
+	}
+	for _, from := range []string{"a", "b", "b", "c", "d"} {
+		l.release(from)
+	}
+	if l.total != 0 || len(l.held) != 0 {
+		t.Errorf("%d held, %v", l.total, l.held)
 	}
 }
 

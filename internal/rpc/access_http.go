@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"galley"
 	"galley/internal/auth"
 )
 
@@ -59,9 +60,9 @@ func (m *Mux) handle(route muxRoute, f http.HandlerFunc) {
 		}
 		if err != nil {
 			m.entrance.noteRefusal(ctx, route.pattern, err)
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", domain))
-			// What is not read of the body is not waited for.
-			w.Header().Set("Connection", "close")
+			if galley.CodeOf(err) == galley.Unauthenticated {
+				w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", domain))
+			}
 			m.fail(w, r, statusOf(err))
 			return
 		}
