@@ -33,7 +33,7 @@ func (a *app) modelsCommand() *cobra.Command {
 	c.AddCommand(
 		a.modelsListCommand(), a.modelsShowCommand(), a.modelsLineageCommand(), a.modelsImportCommand(),
 		a.modelsPromoteCommand(), a.modelsRollbackCommand(), a.modelsExportCommand(), a.modelsDeleteCommand(),
-		a.modelsHistoryCommand(), a.modelsDiffCommand(),
+		a.modelsHistoryCommand(), a.modelsDiffCommand(), a.modelsGateCommand(),
 	)
 	return c
 }

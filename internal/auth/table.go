@@ -76,6 +76,8 @@ var methods = map[string]Permission{
 	"/galley.control.v1.Control/Rollback":      Promote,
 	"/galley.control.v1.Control/AliasHistory":  Observe,
 	"/galley.control.v1.Control/DiffVersions":  Observe,
+	"/galley.control.v1.Control/GetGate":       Observe,
+	"/galley.control.v1.Control/SetGate":       Force,
 	"/galley.control.v1.Control/ExportVersion": Observe,
 	"/galley.control.v1.Control/DeleteVersion": Operate,
 	"/galley.control.v1.Control/Evaluate":      Build,

@@ -84,6 +84,8 @@ type Evaluation struct {
 	Format   dataset.Format
 	Columns  dataset.Columns
 	Baseline bool // fit TF-IDF with logistic regression beside it
+
+	beside string // the alias whose version is beside it; prod if empty
 }
 
 // Evaluate measures a version and records the report with it. A file's rows
@@ -133,7 +135,7 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 		}
 		o.Baselines = append(o.Baselines, contender)
 	}
-	prod, err := c.beside(ctx, v, m.labels(), &o)
+	prod, err := c.beside(ctx, v, e.beside, m.labels(), &o)
 	if err != nil {
 		return nil, v, err
 	}
@@ -153,18 +155,23 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 type production struct {
 	*rival
 	model *model // nil if the two cannot be compared
+	gate  *evals.Gate
 }
 
 // beside opens the version in production, if there is another one, and adds
 // it to what the evaluation compares with.
-func (c *Control) beside(ctx context.Context, v registry.Version, labels []string, o *evals.Options) (production, error) {
+func (c *Control) beside(ctx context.Context, v registry.Version, alias string, labels []string, o *evals.Options) (production, error) {
 	all, err := c.store.Outline(ctx, v.Name, v.Number)
 	if err != nil {
 		return production{}, err
 	}
-	r, err := c.rivalOf(ctx, v, all)
+	gating, err := c.GateOf(ctx, v.Name, alias)
+	if err != nil {
+		return production{}, err
+	}
+	r, err := c.rivalOf(ctx, v, all, gating.Alias)
 	if err != nil || r == nil || r.apart != nil {
-		return production{rival: r}, err
+		return production{rival: r, gate: gating.Gate}, err
 	}
 	m, err := c.openVersion(ctx, r.version, c.forEvaluation())
 	if err != nil {
@@ -176,7 +183,7 @@ func (c *Control) beside(ctx context.Context, v registry.Version, labels []strin
 		return production{}, err
 	}
 	o.Baselines = append(o.Baselines, contender)
-	return production{r, m}, nil
+	return production{r, m, gating.Gate}, nil
 }
 
 func (p production) close() {
@@ -185,16 +192,18 @@ func (p production) close() {
 	}
 }
 
-// judge asks the gate of alias prod.
+// judge asks the gate.
 func (p production) judge(report *evals.Report) []evals.Check {
-	if p.rival == nil {
-		return evals.DefaultGate().Judge(report, nil).Checks
-	}
-	if p.apart != nil {
+	switch {
+	case p.gate == nil:
+		return nil
+	case p.rival == nil:
+		return p.gate.Judge(report, nil).Checks
+	case p.apart != nil:
 		return []evals.Check{*p.apart}
 	}
 	prod, _ := report.Beside(p.version.Digest)
-	return evals.DefaultGate().Judge(report, &prod).Checks
+	return p.gate.Judge(report, &prod).Checks
 }
 
 // source is the rows of an evaluation.

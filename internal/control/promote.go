@@ -46,9 +46,10 @@ func (r *Refusal) Unwrap() error { return r.Err }
 // the alias meanwhile.
 const maxMoves = 3
 
-// Promote points an alias at a version. Alias prod has a gate: the version is
-// compared with the one that it would follow, and what the gate judged by is
-// recorded. The alias moves only if it is still where it was then.
+// Promote points an alias at a version. If the alias has a gate, as prod has
+// one, the version is compared with the one that it would follow, and what the
+// gate judged by is recorded. The alias moves only if it is still where it was
+// then.
 func (c *Control) Promote(ctx context.Context, by galley.Actor, p Promotion) (Promoted, error) {
 	v, err := c.resolveVersion(ctx, p.Ref)
 	if err != nil {
@@ -66,12 +67,16 @@ func (c *Control) Promote(ctx context.Context, by galley.Actor, p Promotion) (Pr
 	if err := r.Check(); err != nil {
 		return Promoted{}, err
 	}
-	if p.Alias != registry.Prod || p.Force {
+	gating, err := c.GateOf(ctx, v.Name, p.Alias)
+	if err != nil {
+		return Promoted{}, err
+	}
+	if gating.Gate == nil || p.Force {
 		change, err := c.moved(ctx, r, c.store.Promote)
 		return Promoted{Change: change, Gate: ungated(p)}, err
 	}
 	for try := 1; ; try++ {
-		promoted, err := c.promoteGated(ctx, v, r, p)
+		promoted, err := c.promoteGated(ctx, v, r, p, *gating.Gate)
 		if galley.CodeOf(err) == galley.Aborted && p.Expect == nil && try < maxMoves {
 			continue
 		}
@@ -88,24 +93,24 @@ func ungated(p Promotion) evals.Verdict {
 	return evals.Verdict{Passed: true, Checks: []evals.Check{check}}
 }
 
-// promoteGated judges the version beside the one that prod points at now, and
-// moves prod if it still does.
-func (c *Control) promoteGated(ctx context.Context, v registry.Version, r registry.Request, p Promotion) (Promoted, error) {
+// promoteGated judges the version beside the one that the alias points at now,
+// and moves it if it still does.
+func (c *Control) promoteGated(ctx context.Context, v registry.Version, r registry.Request, p Promotion, gate evals.Gate) (Promoted, error) {
 	m, err := c.store.Outline(ctx, v.Name, v.Number)
 	if err != nil {
 		return Promoted{}, err
 	}
-	prod, _ := m.Alias(registry.Prod)
+	prod, _ := m.Alias(p.Alias)
 	if r.Expect == registry.AnyGeneration {
 		r.Expect = prod.Generation
 	}
 	verdict := evals.Verdict{Passed: true, Checks: []evals.Check{}}
 	if r.Expect == prod.Generation && prod.Target != v.Number { // else the move says what is wrong, or is none
-		if verdict, r.Report, err = c.gate(ctx, r.By, v, m, p); err != nil {
+		if verdict, r.Report, err = c.judge(ctx, r.By, v, m, p, gate); err != nil {
 			return Promoted{}, err
 		}
 		if !verdict.Passed {
-			return Promoted{}, refuse(v, m, verdict)
+			return Promoted{}, refuse(v, prod, verdict)
 		}
 	}
 	change, err := c.moved(ctx, r, c.store.Promote)
@@ -113,27 +118,26 @@ func (c *Control) promoteGated(ctx context.Context, v registry.Version, r regist
 }
 
 // refuse says which checks failed, a line each.
-func refuse(v registry.Version, m registry.Model, verdict evals.Verdict) *Refusal {
-	prod, _ := m.Alias(registry.Prod)
+func refuse(v registry.Version, alias registry.Alias, verdict evals.Verdict) *Refusal {
 	var lines strings.Builder
 	for _, check := range verdict.Checks {
 		if !check.Passed {
 			fmt.Fprintf(&lines, "\n%s: %s", check.Name, check.Detail)
 		}
 	}
-	e := galley.Errorf(galley.FailedPrecondition, m.Name+":"+registry.Prod, "the gate refuses %s in the place of %s%s",
-		v.Ref(), galley.Ref{Name: m.Name, Version: prod.Target}, lines.String()).
+	e := galley.Errorf(galley.FailedPrecondition, alias.Model+":"+alias.Name, "the gate refuses %s in the place of %s%s",
+		v.Ref(), galley.Ref{Name: alias.Model, Version: alias.Target}, lines.String()).
 		WithRemedy("train a better version, measure again with galley eval %s --data NAME, or promote it all the same with --force --reason TEXT, which is recorded", v.Ref())
 	return &Refusal{e, verdict}
 }
 
-// gate judges a version beside the one in production.
-func (c *Control) gate(ctx context.Context, by galley.Actor, v registry.Version, m registry.Model, p Promotion) (evals.Verdict, galley.Digest, error) {
+// judge holds a version to a gate, beside the one that the alias points at.
+func (c *Control) judge(ctx context.Context, by galley.Actor, v registry.Version, m registry.Model, p Promotion, gate evals.Gate) (evals.Verdict, galley.Digest, error) {
 	one := func(passed bool, name, format string, args ...any) (evals.Verdict, galley.Digest, error) {
 		check := evals.Check{Name: name, Passed: passed, Detail: fmt.Sprintf(format, args...)}
 		return evals.Verdict{Passed: passed, Checks: []evals.Check{check}}, "", nil
 	}
-	r, err := c.rivalOf(ctx, v, m)
+	r, err := c.rivalOf(ctx, v, m, p.Alias)
 	if err != nil {
 		return evals.Verdict{}, "", err
 	}
@@ -155,7 +159,7 @@ func (c *Control) gate(ctx context.Context, by galley.Actor, v registry.Version,
 		return evals.Verdict{}, "", err
 	}
 	if report == nil {
-		e.Ref = galley.Ref{Name: v.Name, Version: v.Number}
+		e.Ref, e.beside = galley.Ref{Name: v.Name, Version: v.Number}, p.Alias
 		made, ref, err := c.Evaluate(ctx, by, e, nil)
 		if err != nil {
 			return evals.Verdict{}, "", err
@@ -164,9 +168,9 @@ func (c *Control) gate(ctx context.Context, by galley.Actor, v registry.Version,
 	}
 	prod, ok := report.Beside(r.version.Digest)
 	if !ok { // prod moved while it was measured
-		return evals.Verdict{}, "", galley.Errorf(galley.Aborted, m.Name+":"+registry.Prod, "was moved while %s was compared with it", v.Ref())
+		return evals.Verdict{}, "", galley.Errorf(galley.Aborted, m.Name+":"+p.Alias, "was moved while %s was compared with it", v.Ref())
 	}
-	return evals.DefaultGate().Judge(report, &prod), digest, nil
+	return gate.Judge(report, &prod), digest, nil
 }
 
 // gateRows decides on which rows two versions are compared: those asked for,

@@ -250,3 +250,54 @@ func TestEvaluateBesideProduction(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A gate of one's own replaces galley's, and an alias other than prod can have
+// one; the log says who set it.
+func TestOwnGate(t *testing.T) {
+	w := newWorld(t, orttest.Opener(t), 2)
+	w.add(t, "news", map[string]string{"train": rows, "test": lopsided(40)})
+	good, worse := w.stubborn(t, 0, "news@1", "money", "sport"), w.stubborn(t, 1, "news@1", "money", "sport")
+	at := func(x float64) *float64 { return &x }
+	ref := func(v registry.Version) galley.Ref { return galley.Ref{Name: v.Name, Version: v.Number} }
+	lax := &evals.Gate{Rules: []evals.Rule{{Metric: evals.Accuracy, MaxWorse: at(.5)}}}
+	for _, alias := range []string{"", "shadow"} {
+		got, err := w.SetGate(t.Context(), "ann", "desk", alias, lax)
+		if err != nil || !got.Own || *got.Gate.Rules[0].MaxWorse != .5 {
+			t.Fatalf("%+v %v", got, err)
+		}
+	}
+	w.promote(t, Promotion{Ref: ref(good)})
+	if _, refusal := w.promote(t, Promotion{Ref: ref(worse)}); refusal != nil {
+		t.Errorf("a lax gate: %v", refusal)
+	}
+	strict := &evals.Gate{Rules: []evals.Rule{{Metric: evals.Accuracy, MaxWorse: at(0)}}}
+	if _, err := w.SetGate(t.Context(), "ann", "desk", "shadow", strict); err != nil {
+		t.Fatal(err)
+	}
+	w.promote(t, Promotion{Ref: ref(good), Alias: "shadow"})
+	if _, refusal := w.promote(t, Promotion{Ref: ref(worse), Alias: "shadow"}); refusal == nil || !strings.HasPrefix(refusal.Error(), "desk:shadow: ") {
+		t.Errorf("a strict gate: %v", refusal)
+	}
+	if got, err := w.SetGate(t.Context(), "ann", "desk", "shadow", nil); err != nil || got.Own || got.Gate != nil {
+		t.Errorf("%+v %v", got, err)
+	}
+	if got, err := w.SetGate(t.Context(), "ann", "desk", "", nil); err != nil || got.Own || len(got.Gate.Rules) != 3 {
+		t.Errorf("%+v %v", got, err)
+	}
+	entries, err := w.store.Audit(t.Context(), store.AuditQuery{Limit: 1000, Subject: "desk:shadow"})
+	if err != nil || !slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Action == "gate.set" && e.Actor == "ann" }) {
+		t.Errorf("%+v %v", entries, err)
+	}
+	for name, c := range map[string]struct {
+		model, alias string
+		gate         *evals.Gate
+		code         galley.Code
+	}{
+		"no model": {"none", "", lax, galley.NotFound}, "no name": {"No", "", lax, galley.InvalidArgument}, "no alias": {"desk", "A b", lax, galley.InvalidArgument},
+		"no bound": {"desk", "", &evals.Gate{Rules: []evals.Rule{{Metric: evals.Accuracy}}}, galley.InvalidArgument},
+	} {
+		if _, err := w.SetGate(t.Context(), "ann", c.model, c.alias, c.gate); galley.CodeOf(err) != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

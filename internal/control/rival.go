@@ -13,16 +13,16 @@ import (
 	"galley/task"
 )
 
-// A rival is the version in production that another would follow.
+// A rival is the version that another would follow, in production above all.
 type rival struct {
 	version registry.Version
 	apart   *evals.Check // why the two cannot be compared; nil if they can
 }
 
-// rivalOf returns the version that alias prod points at, nil if it points at
+// rivalOf returns the version that an alias points at, nil if it points at
 // none or at v itself.
-func (c *Control) rivalOf(ctx context.Context, v registry.Version, m registry.Model) (*rival, error) {
-	prod, ok := m.Alias(registry.Prod)
+func (c *Control) rivalOf(ctx context.Context, v registry.Version, m registry.Model, alias string) (*rival, error) {
+	prod, ok := m.Alias(alias)
 	if !ok || prod.Target == 0 || prod.Target == v.Number {
 		return nil, nil
 	}

@@ -2522,6 +2522,186 @@ func (x *AliasHistoryResponse) GetChanges() []*AliasChange {
 	return nil
 }
 
+type GateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // of the model
+	Alias         string                 `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"` // empty for prod
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateRequest) Reset() {
+	*x = GateRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateRequest) ProtoMessage() {}
+
+func (x *GateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateRequest.ProtoReflect.Descriptor instead.
+func (*GateRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *GateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GateRequest) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
+type SetGateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Alias         string                 `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"` // empty for prod
+	Gate          *structpb.Struct       `protobuf:"bytes,3,opt,name=gate,proto3" json:"gate,omitempty"`   // evals.Gate; absent for galley's own
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGateRequest) Reset() {
+	*x = SetGateRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGateRequest) ProtoMessage() {}
+
+func (x *SetGateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGateRequest.ProtoReflect.Descriptor instead.
+func (*SetGateRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SetGateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetGateRequest) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
+func (x *SetGateRequest) GetGate() *structpb.Struct {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+type Gate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Alias         string                 `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`
+	Set           bool                   `protobuf:"varint,3,opt,name=set,proto3" json:"set,omitempty"`  // it was set; else it is galley's own
+	Gate          *structpb.Struct       `protobuf:"bytes,4,opt,name=gate,proto3" json:"gate,omitempty"` // evals.Gate; absent if the alias has none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gate) Reset() {
+	*x = Gate{}
+	mi := &file_control_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gate) ProtoMessage() {}
+
+func (x *Gate) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gate.ProtoReflect.Descriptor instead.
+func (*Gate) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Gate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Gate) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
+func (x *Gate) GetSet() bool {
+	if x != nil {
+		return x.Set
+	}
+	return false
+}
+
+func (x *Gate) GetGate() *structpb.Struct {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
 type DiffVersionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	A             string                 `protobuf:"bytes,1,opt,name=a,proto3" json:"a,omitempty"` // refs
@@ -2532,7 +2712,7 @@ type DiffVersionsRequest struct {
 
 func (x *DiffVersionsRequest) Reset() {
 	*x = DiffVersionsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2724,7 @@ func (x *DiffVersionsRequest) String() string {
 func (*DiffVersionsRequest) ProtoMessage() {}
 
 func (x *DiffVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2737,7 @@ func (x *DiffVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffVersionsRequest.ProtoReflect.Descriptor instead.
 func (*DiffVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DiffVersionsRequest) GetA() string {
@@ -2583,7 +2763,7 @@ type DiffVersionsResponse struct {
 
 func (x *DiffVersionsResponse) Reset() {
 	*x = DiffVersionsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2775,7 @@ func (x *DiffVersionsResponse) String() string {
 func (*DiffVersionsResponse) ProtoMessage() {}
 
 func (x *DiffVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2788,7 @@ func (x *DiffVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffVersionsResponse.ProtoReflect.Descriptor instead.
 func (*DiffVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DiffVersionsResponse) GetDiff() *structpb.Struct {
@@ -2630,7 +2810,7 @@ type FileChunk struct {
 
 func (x *FileChunk) Reset() {
 	*x = FileChunk{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2822,7 @@ func (x *FileChunk) String() string {
 func (*FileChunk) ProtoMessage() {}
 
 func (x *FileChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2835,7 @@ func (x *FileChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileChunk.ProtoReflect.Descriptor instead.
 func (*FileChunk) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FileChunk) GetPath() string {
@@ -2695,7 +2875,7 @@ type DeleteVersionResponse struct {
 
 func (x *DeleteVersionResponse) Reset() {
 	*x = DeleteVersionResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +2887,7 @@ func (x *DeleteVersionResponse) String() string {
 func (*DeleteVersionResponse) ProtoMessage() {}
 
 func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2720,7 +2900,7 @@ func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVersionResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeleteVersionResponse) GetRef() string {
@@ -2743,7 +2923,7 @@ type EvaluateRequest struct {
 
 func (x *EvaluateRequest) Reset() {
 	*x = EvaluateRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2935,7 @@ func (x *EvaluateRequest) String() string {
 func (*EvaluateRequest) ProtoMessage() {}
 
 func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2948,7 @@ func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateRequest.ProtoReflect.Descriptor instead.
 func (*EvaluateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *EvaluateRequest) GetPart() isEvaluateRequest_Part {
@@ -2826,7 +3006,7 @@ type EvaluateHeader struct {
 
 func (x *EvaluateHeader) Reset() {
 	*x = EvaluateHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3018,7 @@ func (x *EvaluateHeader) String() string {
 func (*EvaluateHeader) ProtoMessage() {}
 
 func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3031,7 @@ func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateHeader.ProtoReflect.Descriptor instead.
 func (*EvaluateHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *EvaluateHeader) GetRef() string {
@@ -2906,7 +3086,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3098,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3111,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Report) GetDigest() string {
@@ -3165,7 +3345,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05alias\x18\x02 \x01(\tR\x05alias\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\"P\n" +
 	"\x14AliasHistoryResponse\x128\n" +
-	"\achanges\x18\x01 \x03(\v2\x1e.galley.control.v1.AliasChangeR\achanges\"1\n" +
+	"\achanges\x18\x01 \x03(\v2\x1e.galley.control.v1.AliasChangeR\achanges\"7\n" +
+	"\vGateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\"g\n" +
+	"\x0eSetGateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\x12+\n" +
+	"\x04gate\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x04gate\"o\n" +
+	"\x04Gate\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\x12\x10\n" +
+	"\x03set\x18\x03 \x01(\bR\x03set\x12+\n" +
+	"\x04gate\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x04gate\"1\n" +
 	"\x13DiffVersionsRequest\x12\f\n" +
 	"\x01a\x18\x01 \x01(\tR\x01a\x12\f\n" +
 	"\x01b\x18\x02 \x01(\tR\x01b\"C\n" +
@@ -3191,7 +3383,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bbaseline\x18\x06 \x01(\bR\bbaseline\"Q\n" +
 	"\x06Report\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12/\n" +
-	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\xcd\x13\n" +
+	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\x9b\x15\n" +
 	"\aControl\x12_\n" +
 	"\aAddData\x12!.galley.control.v1.AddDataRequest\x1a\x1a.galley.control.v1.Dataset\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/data(\x01\x12`\n" +
 	"\aGetData\x12!.galley.control.v1.GetDataRequest\x1a\x1a.galley.control.v1.Dataset\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/data/{ref}\x12e\n" +
@@ -3218,7 +3410,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"/v1/models\x12q\n" +
 	"\aPromote\x12!.galley.control.v1.PromoteRequest\x1a\x1e.galley.control.v1.AliasChange\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/models/{ref}/promote\x12u\n" +
 	"\bRollback\x12\".galley.control.v1.RollbackRequest\x1a\x1e.galley.control.v1.AliasChange\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/models/{name}/rollback\x12\x82\x01\n" +
-	"\fAliasHistory\x12&.galley.control.v1.AliasHistoryRequest\x1a'.galley.control.v1.AliasHistoryResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{name}/history\x12|\n" +
+	"\fAliasHistory\x12&.galley.control.v1.AliasHistoryRequest\x1a'.galley.control.v1.AliasHistoryResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{name}/history\x12b\n" +
+	"\aGetGate\x12\x1e.galley.control.v1.GateRequest\x1a\x17.galley.control.v1.Gate\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/models/{name}/gate\x12h\n" +
+	"\aSetGate\x12!.galley.control.v1.SetGateRequest\x1a\x17.galley.control.v1.Gate\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/models/{name}/gate\x12|\n" +
 	"\fDiffVersions\x12&.galley.control.v1.DiffVersionsRequest\x1a'.galley.control.v1.DiffVersionsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/models/{a}/diff\x12s\n" +
 	"\rExportVersion\x12!.galley.control.v1.VersionRequest\x1a\x1c.galley.control.v1.FileChunk\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/models/{ref}/export0\x01\x12v\n" +
 	"\rDeleteVersion\x12!.galley.control.v1.VersionRequest\x1a(.galley.control.v1.DeleteVersionResponse\"\x18\x82\xd3\xe4\x93\x02\x12*\x10/v1/models/{ref}\x12g\n" +
@@ -3236,7 +3430,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_control_v1_control_proto_goTypes = []any{
 	(*FilePiece)(nil),             // 0: galley.control.v1.FilePiece
 	(*AddDataRequest)(nil),        // 1: galley.control.v1.AddDataRequest
@@ -3274,111 +3468,120 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*AliasChange)(nil),           // 33: galley.control.v1.AliasChange
 	(*AliasHistoryRequest)(nil),   // 34: galley.control.v1.AliasHistoryRequest
 	(*AliasHistoryResponse)(nil),  // 35: galley.control.v1.AliasHistoryResponse
-	(*DiffVersionsRequest)(nil),   // 36: galley.control.v1.DiffVersionsRequest
-	(*DiffVersionsResponse)(nil),  // 37: galley.control.v1.DiffVersionsResponse
-	(*FileChunk)(nil),             // 38: galley.control.v1.FileChunk
-	(*DeleteVersionResponse)(nil), // 39: galley.control.v1.DeleteVersionResponse
-	(*EvaluateRequest)(nil),       // 40: galley.control.v1.EvaluateRequest
-	(*EvaluateHeader)(nil),        // 41: galley.control.v1.EvaluateHeader
-	(*Report)(nil),                // 42: galley.control.v1.Report
-	nil,                           // 43: galley.control.v1.Split.ClassesEntry
-	nil,                           // 44: galley.control.v1.Split.LanguagesEntry
-	nil,                           // 45: galley.control.v1.Job.MetricsEntry
-	nil,                           // 46: galley.control.v1.Version.MetricsEntry
-	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 48: google.protobuf.Struct
+	(*GateRequest)(nil),           // 36: galley.control.v1.GateRequest
+	(*SetGateRequest)(nil),        // 37: galley.control.v1.SetGateRequest
+	(*Gate)(nil),                  // 38: galley.control.v1.Gate
+	(*DiffVersionsRequest)(nil),   // 39: galley.control.v1.DiffVersionsRequest
+	(*DiffVersionsResponse)(nil),  // 40: galley.control.v1.DiffVersionsResponse
+	(*FileChunk)(nil),             // 41: galley.control.v1.FileChunk
+	(*DeleteVersionResponse)(nil), // 42: galley.control.v1.DeleteVersionResponse
+	(*EvaluateRequest)(nil),       // 43: galley.control.v1.EvaluateRequest
+	(*EvaluateHeader)(nil),        // 44: galley.control.v1.EvaluateHeader
+	(*Report)(nil),                // 45: galley.control.v1.Report
+	nil,                           // 46: galley.control.v1.Split.ClassesEntry
+	nil,                           // 47: galley.control.v1.Split.LanguagesEntry
+	nil,                           // 48: galley.control.v1.Job.MetricsEntry
+	nil,                           // 49: galley.control.v1.Version.MetricsEntry
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 51: google.protobuf.Struct
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	2,  // 0: galley.control.v1.AddDataRequest.header:type_name -> galley.control.v1.AddDataHeader
 	0,  // 1: galley.control.v1.AddDataRequest.piece:type_name -> galley.control.v1.FilePiece
 	4,  // 2: galley.control.v1.Dataset.splits:type_name -> galley.control.v1.Split
 	5,  // 3: galley.control.v1.Dataset.rejected:type_name -> galley.control.v1.Rejection
-	47, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
-	43, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
-	44, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
+	50, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
+	46, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
+	47, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
 	3,  // 7: galley.control.v1.ListDataResponse.datasets:type_name -> galley.control.v1.Dataset
 	0,  // 8: galley.control.v1.UploadModelRequest.piece:type_name -> galley.control.v1.FilePiece
 	14, // 9: galley.control.v1.Job.progress:type_name -> galley.control.v1.Progress
 	15, // 10: galley.control.v1.Job.attempts:type_name -> galley.control.v1.Attempt
-	48, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
-	45, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
+	51, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
+	48, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
 	16, // 13: galley.control.v1.Job.error:type_name -> galley.control.v1.Error
-	47, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
-	47, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
-	47, // 16: galley.control.v1.Job.not_before:type_name -> google.protobuf.Timestamp
-	47, // 17: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
-	47, // 18: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
+	50, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
+	50, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
+	50, // 16: galley.control.v1.Job.not_before:type_name -> google.protobuf.Timestamp
+	50, // 17: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
+	50, // 18: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
 	16, // 19: galley.control.v1.Attempt.error:type_name -> galley.control.v1.Error
 	13, // 20: galley.control.v1.ListJobsResponse.jobs:type_name -> galley.control.v1.Job
-	47, // 21: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	50, // 21: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
 	22, // 22: galley.control.v1.ExplainJobResponse.waiting:type_name -> galley.control.v1.Waiting
-	47, // 23: galley.control.v1.Waiting.until:type_name -> google.protobuf.Timestamp
+	50, // 23: galley.control.v1.Waiting.until:type_name -> google.protobuf.Timestamp
 	25, // 24: galley.control.v1.ListModelsResponse.models:type_name -> galley.control.v1.Model
 	27, // 25: galley.control.v1.Model.versions:type_name -> galley.control.v1.Version
-	42, // 26: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
-	48, // 27: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
-	46, // 28: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
+	45, // 26: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
+	51, // 27: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
+	49, // 28: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
 	28, // 29: galley.control.v1.Version.files:type_name -> galley.control.v1.File
-	47, // 30: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
-	48, // 31: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
-	47, // 32: galley.control.v1.AliasChange.time:type_name -> google.protobuf.Timestamp
-	48, // 33: galley.control.v1.AliasChange.gate:type_name -> google.protobuf.Struct
+	50, // 30: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
+	51, // 31: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
+	50, // 32: galley.control.v1.AliasChange.time:type_name -> google.protobuf.Timestamp
+	51, // 33: galley.control.v1.AliasChange.gate:type_name -> google.protobuf.Struct
 	33, // 34: galley.control.v1.AliasHistoryResponse.changes:type_name -> galley.control.v1.AliasChange
-	48, // 35: galley.control.v1.DiffVersionsResponse.diff:type_name -> google.protobuf.Struct
-	41, // 36: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
-	0,  // 37: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
-	48, // 38: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
-	1,  // 39: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
-	6,  // 40: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
-	7,  // 41: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
-	9,  // 42: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
-	11, // 43: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
-	12, // 44: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
-	17, // 45: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
-	12, // 46: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
-	19, // 47: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
-	12, // 48: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
-	12, // 49: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
-	12, // 50: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
-	23, // 51: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
-	26, // 52: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
-	26, // 53: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
-	30, // 54: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
-	31, // 55: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
-	32, // 56: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
-	34, // 57: galley.control.v1.Control.AliasHistory:input_type -> galley.control.v1.AliasHistoryRequest
-	36, // 58: galley.control.v1.Control.DiffVersions:input_type -> galley.control.v1.DiffVersionsRequest
-	26, // 59: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
-	26, // 60: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
-	40, // 61: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
-	3,  // 62: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
-	3,  // 63: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
-	8,  // 64: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
-	10, // 65: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
-	13, // 66: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
-	13, // 67: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
-	18, // 68: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
-	13, // 69: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
-	20, // 70: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
-	13, // 71: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
-	13, // 72: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
-	21, // 73: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
-	24, // 74: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
-	27, // 75: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
-	29, // 76: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
-	27, // 77: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
-	33, // 78: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
-	33, // 79: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
-	35, // 80: galley.control.v1.Control.AliasHistory:output_type -> galley.control.v1.AliasHistoryResponse
-	37, // 81: galley.control.v1.Control.DiffVersions:output_type -> galley.control.v1.DiffVersionsResponse
-	38, // 82: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
-	39, // 83: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
-	42, // 84: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
-	62, // [62:85] is the sub-list for method output_type
-	39, // [39:62] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	51, // 35: galley.control.v1.SetGateRequest.gate:type_name -> google.protobuf.Struct
+	51, // 36: galley.control.v1.Gate.gate:type_name -> google.protobuf.Struct
+	51, // 37: galley.control.v1.DiffVersionsResponse.diff:type_name -> google.protobuf.Struct
+	44, // 38: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
+	0,  // 39: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
+	51, // 40: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
+	1,  // 41: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
+	6,  // 42: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
+	7,  // 43: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
+	9,  // 44: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
+	11, // 45: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
+	12, // 46: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
+	17, // 47: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
+	12, // 48: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
+	19, // 49: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
+	12, // 50: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
+	12, // 51: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
+	12, // 52: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
+	23, // 53: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
+	26, // 54: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
+	26, // 55: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
+	30, // 56: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
+	31, // 57: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
+	32, // 58: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
+	34, // 59: galley.control.v1.Control.AliasHistory:input_type -> galley.control.v1.AliasHistoryRequest
+	36, // 60: galley.control.v1.Control.GetGate:input_type -> galley.control.v1.GateRequest
+	37, // 61: galley.control.v1.Control.SetGate:input_type -> galley.control.v1.SetGateRequest
+	39, // 62: galley.control.v1.Control.DiffVersions:input_type -> galley.control.v1.DiffVersionsRequest
+	26, // 63: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
+	26, // 64: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
+	43, // 65: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
+	3,  // 66: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
+	3,  // 67: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
+	8,  // 68: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
+	10, // 69: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
+	13, // 70: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
+	13, // 71: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
+	18, // 72: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
+	13, // 73: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
+	20, // 74: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
+	13, // 75: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
+	13, // 76: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
+	21, // 77: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
+	24, // 78: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
+	27, // 79: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
+	29, // 80: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
+	27, // 81: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
+	33, // 82: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
+	33, // 83: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
+	35, // 84: galley.control.v1.Control.AliasHistory:output_type -> galley.control.v1.AliasHistoryResponse
+	38, // 85: galley.control.v1.Control.GetGate:output_type -> galley.control.v1.Gate
+	38, // 86: galley.control.v1.Control.SetGate:output_type -> galley.control.v1.Gate
+	40, // 87: galley.control.v1.Control.DiffVersions:output_type -> galley.control.v1.DiffVersionsResponse
+	41, // 88: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
+	42, // 89: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
+	45, // 90: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
+	66, // [66:91] is the sub-list for method output_type
+	41, // [41:66] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3391,7 +3594,7 @@ func file_control_v1_control_proto_init() {
 		(*AddDataRequest_Piece)(nil),
 	}
 	file_control_v1_control_proto_msgTypes[31].OneofWrappers = []any{}
-	file_control_v1_control_proto_msgTypes[40].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[43].OneofWrappers = []any{
 		(*EvaluateRequest_Header)(nil),
 		(*EvaluateRequest_Piece)(nil),
 	}
@@ -3401,7 +3604,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,6 +46,8 @@ const (
 	Control_Promote_FullMethodName       = "/galley.control.v1.Control/Promote"
 	Control_Rollback_FullMethodName      = "/galley.control.v1.Control/Rollback"
 	Control_AliasHistory_FullMethodName  = "/galley.control.v1.Control/AliasHistory"
+	Control_GetGate_FullMethodName       = "/galley.control.v1.Control/GetGate"
+	Control_SetGate_FullMethodName       = "/galley.control.v1.Control/SetGate"
 	Control_DiffVersions_FullMethodName  = "/galley.control.v1.Control/DiffVersions"
 	Control_ExportVersion_FullMethodName = "/galley.control.v1.Control/ExportVersion"
 	Control_DeleteVersion_FullMethodName = "/galley.control.v1.Control/DeleteVersion"
@@ -82,6 +84,9 @@ type ControlClient interface {
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*AliasChange, error)
 	// AliasHistory lists the moves of a model's aliases, the newest first.
 	AliasHistory(ctx context.Context, in *AliasHistoryRequest, opts ...grpc.CallOption) (*AliasHistoryResponse, error)
+	// GetGate returns the gate of an alias, SetGate sets it.
+	GetGate(ctx context.Context, in *GateRequest, opts ...grpc.CallOption) (*Gate, error)
+	SetGate(ctx context.Context, in *SetGateRequest, opts ...grpc.CallOption) (*Gate, error)
 	// DiffVersions says in what two versions differ: graph, weights, data, spec
 	// and metrics.
 	DiffVersions(ctx context.Context, in *DiffVersionsRequest, opts ...grpc.CallOption) (*DiffVersionsResponse, error)
@@ -315,6 +320,26 @@ func (c *controlClient) AliasHistory(ctx context.Context, in *AliasHistoryReques
 	return out, nil
 }
 
+func (c *controlClient) GetGate(ctx context.Context, in *GateRequest, opts ...grpc.CallOption) (*Gate, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Gate)
+	err := c.cc.Invoke(ctx, Control_GetGate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) SetGate(ctx context.Context, in *SetGateRequest, opts ...grpc.CallOption) (*Gate, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Gate)
+	err := c.cc.Invoke(ctx, Control_SetGate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) DiffVersions(ctx context.Context, in *DiffVersionsRequest, opts ...grpc.CallOption) (*DiffVersionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DiffVersionsResponse)
@@ -397,6 +422,9 @@ type ControlServer interface {
 	Rollback(context.Context, *RollbackRequest) (*AliasChange, error)
 	// AliasHistory lists the moves of a model's aliases, the newest first.
 	AliasHistory(context.Context, *AliasHistoryRequest) (*AliasHistoryResponse, error)
+	// GetGate returns the gate of an alias, SetGate sets it.
+	GetGate(context.Context, *GateRequest) (*Gate, error)
+	SetGate(context.Context, *SetGateRequest) (*Gate, error)
 	// DiffVersions says in what two versions differ: graph, weights, data, spec
 	// and metrics.
 	DiffVersions(context.Context, *DiffVersionsRequest) (*DiffVersionsResponse, error)
@@ -472,6 +500,12 @@ func (UnimplementedControlServer) Rollback(context.Context, *RollbackRequest) (*
 }
 func (UnimplementedControlServer) AliasHistory(context.Context, *AliasHistoryRequest) (*AliasHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AliasHistory not implemented")
+}
+func (UnimplementedControlServer) GetGate(context.Context, *GateRequest) (*Gate, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetGate not implemented")
+}
+func (UnimplementedControlServer) SetGate(context.Context, *SetGateRequest) (*Gate, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetGate not implemented")
 }
 func (UnimplementedControlServer) DiffVersions(context.Context, *DiffVersionsRequest) (*DiffVersionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DiffVersions not implemented")
@@ -812,6 +846,42 @@ func _Control_AliasHistory_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_GetGate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).GetGate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_GetGate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).GetGate(ctx, req.(*GateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_SetGate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetGateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).SetGate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_SetGate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).SetGate(ctx, req.(*SetGateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_DiffVersions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DiffVersionsRequest)
 	if err := dec(in); err != nil {
@@ -932,6 +1002,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AliasHistory",
 			Handler:    _Control_AliasHistory_Handler,
+		},
+		{
+			MethodName: "GetGate",
+			Handler:    _Control_GetGate_Handler,
+		},
+		{
+			MethodName: "SetGate",
+			Handler:    _Control_SetGate_Handler,
 		},
 		{
 			MethodName: "DiffVersions",
