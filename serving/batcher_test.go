@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -202,9 +203,8 @@ func TestExpiredRequestsDoNotRun(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	began := time.Now()
-	if _, err := d.ask(short, 1); galley.CodeOf(err) != galley.DeadlineExceeded || time.Since(began) > 400*time.Millisecond {
-		t.Errorf("after %v: %v", time.Since(began), err)
+	if _, err := d.ask(short, 1); galley.CodeOf(err) != galley.DeadlineExceeded || !strings.Contains(err.Error(), "which is too little") {
+		t.Error(err)
 	}
 	// The estimate was wrong; the batcher comes to see that.
 	close(d.gate)
