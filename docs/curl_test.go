@@ -28,7 +28,7 @@ func TestCurl(t *testing.T) {
 		if script == "" {
 			t.Errorf("%s has no curl command", path)
 		}
-		script = strings.ReplaceAll(script, "localhost:8000", at)
+		script = strings.ReplaceAll(script, "localhost:8000", at.http)
 		cmd := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c",
 			`curl() { command curl --fail-with-body "$@"; }`+"\n"+script)
 		cmd.Dir = root
@@ -110,8 +110,13 @@ func isAsked(text, verb, path string) bool {
 	return false
 }
 
-// serve runs the server until the test ends and returns its HTTP address.
-func (g program) serve(t *testing.T) string {
+// addresses are those that a server listens on.
+type addresses struct{ http, grpc, metrics string }
+
+var readyLine = regexp.MustCompile(`^ready http=(\S+) grpc=(\S+) metrics=(\S+)$`)
+
+// serve runs the server until the test ends.
+func (g program) serve(t *testing.T) addresses {
 	t.Helper()
 	cmd := exec.Command(g.binary, "up", "--listen-http", ":0", "--listen-grpc", ":0", "--listen-metrics", ":0", "--home", g.home)
 	stderr, err := cmd.StderrPipe()
@@ -121,13 +126,12 @@ func (g program) serve(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	at, ended := make(chan string, 1), make(chan struct{})
+	at, ended := make(chan addresses, 1), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			if _, rest, ok := strings.Cut(lines.Text(), "ready http="); ok {
-				address, _, _ := strings.Cut(rest, " ")
-				at <- address
+			if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
+				at <- addresses{m[1], m[2], m[3]}
 			}
 		}
 	}()
@@ -141,11 +145,11 @@ func (g program) serve(t *testing.T) string {
 		}
 	})
 	select {
-	case address := <-at:
-		return address
+	case found := <-at:
+		return found
 	case <-ended:
 	case <-time.After(time.Minute):
 	}
 	t.Fatal("galley up is not ready")
-	return ""
+	return addresses{}
 }

@@ -45,7 +45,7 @@ func repositoryRoutes(api *httpAPI, server *Server) {
 		}
 		return index, nil
 	})
-	for _, c := range []struct{ path, method, what, remedy string }{
+	for _, c := range []struct{ path, method, what, instead string }{
 		{"POST /v2/repository/models/{name}/load", inferencepb.GRPCInferenceService_RepositoryModelLoad_FullMethodName, "loading", insteadOfLoading},
 		{"POST /v2/repository/models/{name}/unload", inferencepb.GRPCInferenceService_RepositoryModelUnload_FullMethodName, "unloading", insteadOfLoading},
 		{"POST /v2/models/{name}/generate", inferencepb.GRPCInferenceService_ModelStreamInfer_FullMethodName, "generating", insteadOfStream},
@@ -57,7 +57,7 @@ func repositoryRoutes(api *httpAPI, server *Server) {
 		{"/v2/logging", inferencepb.GRPCInferenceService_LogSettings_FullMethodName, "log settings", insteadOfLogging},
 	} {
 		api.mux.HandleMethod(c.path, c.method, func(w http.ResponseWriter, _ *http.Request) {
-			api.fail(w, statusOf(notThere(c.what, c.remedy)))
+			api.fail(w, statusOf(notThere(c.what, c.instead)))
 		})
 	}
 }

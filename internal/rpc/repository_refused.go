@@ -10,9 +10,10 @@ import (
 	"galley"
 )
 
-// notThere is the answer of what galley does not do, and what to do instead.
-func notThere(what, remedy string) *galley.Error {
-	return galley.Errorf(galley.Unimplemented, what, "is not there").WithRemedy("%s", remedy)
+// notThere is the answer of what galley does not do. What to do instead is in
+// the message: stock clients show no more of an error.
+func notThere(what, instead string) *galley.Error {
+	return galley.Errorf(galley.Unimplemented, what, "is not there: %s", instead)
 }
 
 // What to do instead of an extension that is not there.
