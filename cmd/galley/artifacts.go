@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io/fs"
 	"os"
 
@@ -20,5 +21,9 @@ func (a artifacts) Open(name string) (fs.File, error) {
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return os.Open(a.blobs.Path(artifact.Digest))
+	path, err := a.blobs.VerifiedPath(context.Background(), artifact.Digest)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: unreadable(a.version, err)}
+	}
+	return os.Open(path)
 }

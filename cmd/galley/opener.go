@@ -33,7 +33,10 @@ func opener(blobs *blob.Store, r session.Opener, prober *probe.Prober) serving.O
 		if !ok {
 			return nil, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has no graph")
 		}
-		path := blobs.Path(graph.Digest)
+		path, err := blobs.VerifiedPath(ctx, graph.Digest)
+		if err != nil {
+			return nil, unreadable(v, err)
+		}
 		if v.Lineage.Job == "" {
 			if err := prober.Check(ctx, graph.Digest, path, v.Ref()); err != nil {
 				return nil, err
@@ -42,7 +45,6 @@ func opener(blobs *blob.Store, r session.Opener, prober *probe.Prober) serving.O
 		loading <- struct{}{}
 		defer func() { <-loading }()
 		var s session.Session
-		var err error
 		inBackground(func() { s, err = r.OpenFile(ctx, path, sessionOptions(v.Ref())) })
 		if err != nil {
 			return nil, err
@@ -53,6 +55,12 @@ func opener(blobs *blob.Store, r session.Opener, prober *probe.Prober) serving.O
 		}
 		return servable, nil
 	}
+}
+
+// unreadable says which version lacks what a blob was to hold.
+func unreadable(v registry.Version, err error) error {
+	e := galley.AsError(err)
+	return galley.Errorf(e.Code, v.Ref(), "cannot be opened: %w", err).WithRemedy("%s", e.Remedy)
 }
 
 // A cautious opener tries a file in a process of its own before it opens it:

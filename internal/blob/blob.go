@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"galley"
 )
@@ -34,6 +35,8 @@ type Store struct {
 	max    int64
 	guard  guard
 	sweeps sync.Mutex // one sweep at a time
+
+	verified sync.Map // galley.Digest to stamp: what VerifiedPath has read
 }
 
 // Open opens the folder, which it makes if it is not there, and removes what
@@ -217,6 +220,35 @@ func (s *Store) Verify(ctx context.Context, d galley.Digest) error {
 	}
 	defer f.Close()
 	return verify(ctx, f, d)
+}
+
+// A stamp tells a file from one that took its place or was written since.
+type stamp struct {
+	size     int64
+	modified time.Time
+}
+
+// VerifiedPath is Path after Verify, for readers by path. A file that it has
+// verified before and that has not been written since is not read again.
+func (s *Store) VerifiedPath(ctx context.Context, d galley.Digest) (string, error) {
+	f, size, err := s.Open(d)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", missing(d, err)
+	}
+	now := stamp{size, info.ModTime()}
+	if before, ok := s.verified.Load(d); ok && before == now {
+		return s.Path(d), nil
+	}
+	if err := verify(ctx, f, d); err != nil {
+		return "", err
+	}
+	s.verified.Store(d, now)
+	return s.Path(d), nil
 }
 
 func verify(ctx context.Context, f *os.File, d galley.Digest) error {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -166,9 +167,48 @@ func TestDamageIsFound(t *testing.T) {
 	if _, _, err := s.OpenVerified(t.Context(), d); galley.CodeOf(err) != galley.DataLoss {
 		t.Errorf("open: %v", err)
 	}
+	if _, err := s.VerifiedPath(t.Context(), d); galley.CodeOf(err) != galley.DataLoss {
+		t.Errorf("path: %v", err)
+	}
 	put(t, s, "these bytes matter") // storing the bytes again repairs the blob
 	if err := s.Verify(t.Context(), d); err != nil {
 		t.Errorf("after repair: %v", err)
+	}
+}
+
+// What was verified is not read again, unless it was written since.
+func TestVerifiedPath(t *testing.T) {
+	s := open(t, Options{})
+	d := put(t, s, "these bytes matter")
+	damage := func(at time.Time) {
+		t.Helper()
+		err := errors.Join(os.Chmod(s.Path(d), 0o600), os.WriteFile(s.Path(d), []byte("these bytes natter"), 0o600), os.Chtimes(s.Path(d), at, at))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(s.Path(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if path, err := s.VerifiedPath(t.Context(), d); err != nil || path != s.Path(d) {
+			t.Errorf("%s, %v", path, err)
+		}
+	}
+	damage(info.ModTime()) // as a disk does, not a write: found by who has not read it yet
+	if _, err := s.VerifiedPath(t.Context(), d); err != nil {
+		t.Errorf("read again: %v", err)
+	}
+	if _, err := reopened(t, s).VerifiedPath(t.Context(), d); galley.CodeOf(err) != galley.DataLoss {
+		t.Errorf("another process: %v", err)
+	}
+	damage(info.ModTime().Add(time.Second))
+	if _, err := s.VerifiedPath(t.Context(), d); galley.CodeOf(err) != galley.DataLoss || galley.AsError(err).Remedy == "" {
+		t.Errorf("written since: %v", err)
+	}
+	if _, err := s.VerifiedPath(t.Context(), galley.DigestBytes(nil)); galley.CodeOf(err) != galley.NotFound {
+		t.Error(err)
 	}
 }
 

@@ -138,6 +138,7 @@ func (s *Store) Sweep(ctx context.Context, named func(keep func(galley.Digest)) 
 		case frozen:
 			return done, nil
 		case removed:
+			s.verified.Delete(b.Digest)
 			done.Removed++
 			done.Bytes += b.Size
 		default:

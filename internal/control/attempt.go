@@ -183,10 +183,9 @@ func (c *Control) request(ctx context.Context, j trainer.Job) (engine.Request, e
 		if split == dataset.Test {
 			continue // no choice of training may see it
 		}
-		if _, err := c.blobs.Stat(info.Digest); err != nil {
+		if r.Records[string(split)], err = c.blobs.VerifiedPath(ctx, info.Digest); err != nil {
 			return r, err
 		}
-		r.Records[string(split)] = c.blobs.Path(info.Digest)
 	}
 	if err := os.MkdirAll(r.WorkDir, 0o700); err != nil {
 		return r, fileError(r.WorkDir, err)

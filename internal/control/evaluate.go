@@ -325,10 +325,11 @@ func (c *Control) records(d store.Dataset, split dataset.Split) (*dataset.Record
 	if !ok {
 		return nil, galley.Errorf(galley.NotFound, d.Ref(), "has no split %q", clip(string(split), 40)).WithRemedy("look at it with galley data show %s", d.Ref())
 	}
-	if _, err := c.blobs.Stat(info.Digest); err != nil {
+	path, err := c.blobs.VerifiedPath(c.life, info.Digest)
+	if err != nil {
 		return nil, err
 	}
-	return dataset.OpenRecordsFile(c.blobs.Path(info.Digest))
+	return dataset.OpenRecordsFile(path)
 }
 
 // joinClose closes rows after their use, which ended with err.

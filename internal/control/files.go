@@ -34,10 +34,11 @@ func (c *Control) materialise(dir string, artifacts []registry.Artifact) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return fileError(path, err)
 		}
-		if _, err := c.blobs.Stat(a.Digest); err != nil {
+		blob, err := c.blobs.VerifiedPath(c.life, a.Digest)
+		if err != nil {
 			return err
 		}
-		if err := os.Link(c.blobs.Path(a.Digest), path); err != nil {
+		if err := os.Link(blob, path); err != nil {
 			// The blobs may lie on another disk, or on one without links.
 			if err := c.copyBlob(a.Digest, path); err != nil {
 				return err
