@@ -66,13 +66,18 @@ func TestBenchManyJobs(t *testing.T) {
 	}
 	opened := time.Since(began)
 	began = time.Now()
+	if err := c.fill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	filled := time.Since(began)
+	began = time.Now()
 	decisions := c.board.decide(time.Now())
 	planned := time.Since(began)
 	began = time.Now()
 	if _, err := c.Explain(ctx, fmt.Sprint("job-", all-1)); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d jobs, %d of them wait: opened in %v, planned in %v (%d decisions), explained in %v", all, waiting, opened, planned, len(decisions), time.Since(began))
+	t.Logf("%d jobs, %d of them wait: opened in %v, read in %v, planned in %v (%d decisions), explained in %v", all, waiting, opened, filled, planned, len(decisions), time.Since(began))
 	if opened > 500*time.Millisecond {
 		t.Error("a home has to open in 500 ms")
 	}

@@ -27,7 +27,7 @@ const (
 
 // A board has what scheduling needs of the jobs that wait or run: it is read
 // at each pass, and the store only at the start. It learns of a change from
-// whoever stored it, and the newest generation wins.
+// whoever stored it.
 type board struct {
 	mu       sync.Mutex
 	capacity scheduler.Resources
@@ -36,9 +36,11 @@ type board struct {
 	tickets  map[string]*ticket
 	needed   map[string]needed // jobs that others wait for
 	reserved *scheduler.Claim
-	numbers  int64 // submissions
+	restored int64 // jobs that were there before this server
+	numbers  int64 // those and the submissions since
 	starts   int64
-	changed  bool // since the last plan
+	changed  bool            // since the last plan
+	doubts   map[string]bool // jobs whose last write may or may not have been stored
 }
 
 // A ticket is a job on the board.
@@ -64,32 +66,43 @@ type needed struct {
 }
 
 func newBoard(capacity scheduler.Resources, tenants []scheduler.Tenant) *board {
-	return &board{capacity: capacity, tenants: tenants, settle: settle, tickets: map[string]*ticket{}, needed: map[string]needed{}}
+	return &board{capacity: capacity, tenants: tenants, settle: settle, tickets: map[string]*ticket{}, needed: map[string]needed{}, doubts: map[string]bool{}, numbers: 1 << 32}
 }
 
-// put takes over a job as it was stored, and reports whether there is
-// something to schedule.
-func (b *board) put(j trainer.Job) bool {
+// put takes over a job as it was stored. Puts come in the order of the
+// commits; see Control.commits.
+func (b *board) put(j trainer.Job) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.take(j, &b.numbers)
+}
+
+// restore puts a job that was there before this server: older than any other,
+// in the order of the calls.
+func (b *board) restore(j trainer.Job) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.take(j, &b.restored)
+}
+
+func (b *board) take(j trainer.Job, numbers *int64) {
 	b.noteNeeded(j.ID, j.Generation, j.Phase)
 	t := b.tickets[j.ID]
 	if t != nil && t.generation >= j.Generation {
-		return false
+		return
 	}
 	if j.Phase.Final() {
 		delete(b.tickets, j.ID)
 		b.changed = b.changed || t != nil
-		return t != nil
+		return
 	}
 	if t == nil {
-		b.numbers++
-		t = &ticket{job: scheduler.Job{ID: j.ID, Submitted: b.numbers, Pods: 1}}
+		*numbers++
+		t = &ticket{job: scheduler.Job{ID: j.ID, Submitted: *numbers, Pods: 1}}
 		b.tickets[j.ID] = t
 	}
 	leaving := j.Cancelling || j.Preempting != ""
-	changed := t.phase != j.Phase || t.leaving != leaving
-	b.changed = b.changed || changed
+	b.changed = b.changed || t.phase != j.Phase || t.leaving != leaving
 	if t.phase != trainer.Running && j.Phase == trainer.Running {
 		b.starts++
 		t.start, t.checkpoint = b.starts, j.Progress.Checkpoint
@@ -108,7 +121,6 @@ func (b *board) put(j trainer.Job) bool {
 			t.preempted++
 		}
 	}
-	return changed
 }
 
 // pod is what an attempt of a job takes. One that asks for more than there is
@@ -134,6 +146,26 @@ func (b *board) note(j trainer.Job) {
 	}
 	b.noteNeeded(j.ID, j.Generation, j.Phase)
 	b.changed = true
+}
+
+// doubt notes a job whose write failed: it may have been stored all the same.
+func (b *board) doubt(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.doubts[id] = true
+}
+
+func (b *board) doubted() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(maps.Keys(b.doubts))
+}
+
+// settled ends the doubt about a job.
+func (b *board) settled(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.doubts, id)
 }
 
 // unknown are the jobs that others wait for and that were not noted yet.

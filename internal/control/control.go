@@ -98,6 +98,8 @@ type Control struct {
 	end     context.CancelFunc
 	running sync.WaitGroup
 	passes  sync.Mutex // one pass at a time
+	filled  bool       // the board has the jobs that were there before; of passes
+	commits sync.Mutex // a job is stored and put onto the board by one at a time
 
 	mu       sync.Mutex
 	closing  bool
@@ -150,10 +152,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		}
 	}
 	c.life, c.end = context.WithCancel(context.Background())
-	if err := c.heal(ctx); err != nil {
-		return c, err
-	}
-	return c, c.fill(ctx)
+	return c, c.heal(ctx)
 }
 
 // heal ends the attempts that ran when the server went away.
@@ -163,7 +162,7 @@ func (c *Control) heal(ctx context.Context) error {
 		return err
 	}
 	for _, j := range jobs {
-		c.board.put(j)
+		c.board.restore(j)
 		lost := galley.Errorf(galley.Aborted, j.ID, "the server went away while the attempt ran")
 		if _, err := c.step(ctx, j.ID, trainer.Crashed{At: c.now(), Attempt: j.Attempt(), Cause: trainer.Interrupted, Err: lost}, change{}); err != nil {
 			return err

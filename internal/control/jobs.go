@@ -42,7 +42,7 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 	j.ID, j.Owner, j.Tenant, j.Phase = jobID(spec.Name, by, key), by, tenantOf(ctx, by), trainer.Queued
 	j.Created = c.now()
 	j.Updated, j.QueuedAt = j.Created, j.Created
-	stored, err := c.store.CreateJob(ctx, j, store.Commit{By: by, At: j.Created, Action: "job.submit", Detail: string(j.SpecDigest)})
+	stored, err := c.create(ctx, j, store.Commit{By: by, At: j.Created, Action: "job.submit", Detail: string(j.SpecDigest)})
 	if galley.CodeOf(err) == galley.AlreadyExists && key != "" {
 		before, err := c.store.Job(ctx, j.ID)
 		if err == nil && before.SpecDigest != j.SpecDigest {
@@ -54,9 +54,16 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 	if err != nil {
 		return stored, err
 	}
-	c.board.put(stored)
 	c.kick()
 	return stored, nil
+}
+
+// create stores a new job and puts it onto the board.
+func (c *Control) create(ctx context.Context, j trainer.Job, commit store.Commit) (trainer.Job, error) {
+	c.commits.Lock()
+	defer c.commits.Unlock()
+	stored, err := c.store.CreateJob(ctx, j, commit)
+	return stored, c.noted(stored, err)
 }
 
 // tenantOf is who a job's resources are counted for: the caller's tenant, or

@@ -40,6 +40,12 @@ func (c *Control) schedule(ctx context.Context) error {
 	if c.isClosing() {
 		return nil
 	}
+	if err := c.fill(ctx); err != nil {
+		return err
+	}
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
 	if err := c.learnNeeds(ctx); err != nil {
 		return err
 	}
@@ -56,15 +62,46 @@ func (c *Control) schedule(ctx context.Context) error {
 	return nil
 }
 
-// fill puts the jobs that wait onto the board, as they are stored.
+// fill puts the jobs that waited before onto the board, at the first pass:
+// the server answers before.
 func (c *Control) fill(ctx context.Context) error {
+	if c.filled {
+		return nil
+	}
+	c.commits.Lock()
+	defer c.commits.Unlock()
 	queued, err := c.jobs(ctx, trainer.Queued)
 	if err != nil {
 		return err
 	}
 	for _, j := range queued {
+		c.board.restore(j)
+	}
+	c.filled = true
+	return nil
+}
+
+// settle reads the jobs whose last write failed: it may have been stored.
+func (c *Control) settle(ctx context.Context) error {
+	for _, id := range c.board.doubted() {
+		if err := c.read(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Control) read(ctx context.Context, id string) error {
+	c.commits.Lock()
+	defer c.commits.Unlock()
+	j, err := c.store.Job(ctx, id)
+	if err != nil && galley.CodeOf(err) != galley.NotFound {
+		return err
+	}
+	if err == nil {
 		c.board.put(j)
 	}
+	c.board.settled(id)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"galley"
 	"galley/internal/auth"
 	"galley/internal/blob"
+	"galley/internal/store"
 	"galley/scheduler"
 	"galley/trainer"
 )
@@ -231,5 +232,29 @@ func TestClockBack(t *testing.T) {
 	mu.Unlock()
 	if j = w.wait(t, j.ID); j.Phase != trainer.Succeeded || len(j.Attempts) != 2 {
 		t.Errorf("%+v", j)
+	}
+}
+
+// A write that failed and was stored all the same is found out.
+func TestWriteInDoubt(t *testing.T) {
+	w := scheduled(t, 1)
+	first := w.submit(t, jobFile("first", "text-mlm", "recipe: {epochs: 500}\n"))
+	w.runs(t, first.ID, 1)
+	second := w.submit(t, jobFile("second", "text-mlm", ""))
+	cancelled, _, err := trainer.Step(second, trainer.CancelAsked{At: w.now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cancelled, err = w.store.SaveJob(t.Context(), cancelled, store.Commit{By: "ann", At: w.now()}); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.noted(cancelled, context.Canceled)
+	if w.board.queued() != 1 {
+		t.Error("a write in doubt counts at once")
+	}
+	w.kick()
+	eventually(t, func() bool { return w.board.queued() == 0 && len(w.board.doubted()) == 0 })
+	if _, err := w.Cancel(t.Context(), "ann", first.ID); err != nil {
+		t.Fatal(err)
 	}
 }

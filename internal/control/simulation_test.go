@@ -82,13 +82,13 @@ func (s *simulation) open() {
 	s.attempts, s.late = map[string]*simulated{}, nil
 	for _, id := range s.order {
 		if j := s.jobs[id]; j.Phase == trainer.Running {
-			s.board.put(j)
+			s.board.restore(j)
 			s.step(id, trainer.Crashed{At: s.now, Attempt: j.Attempt(), Cause: trainer.Interrupted, Err: galley.Errorf(galley.Aborted, id, "the server went away")})
 		}
 	}
 	for _, id := range s.order {
 		if j := s.jobs[id]; j.Phase == trainer.Queued {
-			s.board.put(j)
+			s.board.restore(j)
 		}
 	}
 }

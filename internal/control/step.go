@@ -56,7 +56,7 @@ func (c *Control) step(ctx context.Context, id string, e trainer.Event, ch chang
 		if commit.Effects, err = orders(id, effects, ch.staged); err != nil {
 			return before, err
 		}
-		after, err = c.store.SaveJob(ctx, after, commit)
+		after, err = c.save(ctx, after, commit)
 		if galley.CodeOf(err) == galley.Aborted {
 			continue
 		}
@@ -64,13 +64,32 @@ func (c *Control) step(ctx context.Context, id string, e trainer.Event, ch chang
 			return before, err
 		}
 		c.changes.tell(id)
-		c.board.put(after)
 		if len(effects) > 0 || before.Phase != after.Phase {
 			c.kick()
 		}
 		return after, nil
 	}
 	return trainer.Job{}, galley.Errorf(galley.Aborted, id, "changes too fast").WithRemedy("try again")
+}
+
+// save stores a changed job and puts it onto the board.
+func (c *Control) save(ctx context.Context, j trainer.Job, commit store.Commit) (trainer.Job, error) {
+	c.commits.Lock()
+	defer c.commits.Unlock()
+	stored, err := c.store.SaveJob(ctx, j, commit)
+	return stored, c.noted(stored, err)
+}
+
+// noted puts a job onto the board that was stored, or that may have been.
+func (c *Control) noted(j trainer.Job, err error) error {
+	switch galley.CodeOf(err) {
+	case "":
+		c.board.put(j)
+	case galley.Aborted, galley.AlreadyExists, galley.NotFound, galley.InvalidArgument:
+	default:
+		c.board.doubt(j.ID)
+	}
+	return err
 }
 
 // insist repeats a step that must not be lost until it is stored, or the
