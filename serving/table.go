@@ -12,7 +12,7 @@ import (
 )
 
 // warm is how many versions of a model stay open besides the one that traffic
-// goes to: the one before it, and what was asked for by number last.
+// goes to: the one before it, and those that were asked for by number last.
 const warm = 2
 
 // An OpenFunc opens a version for requests.
@@ -47,6 +47,7 @@ type follow struct {
 // A model is the open versions of one model.
 type model struct {
 	traffic *opened         // what requests without a version go to; nil until first asked
+	former  *opened         // what they went to before, if it is still open
 	opened  map[int]*opened // by version number
 	recent  []int           // numbers, the last asked for at the end
 
@@ -140,9 +141,13 @@ func (t *Table) Follow(ctx context.Context, name string) error {
 		t.leaveLocked(o)
 		return galley.Errorf(galley.Unavailable, v.Ref(), "was closed while it was opened")
 	}
-	t.models[name].traffic = o
+	m := t.models[name]
+	if m.traffic != nil && m.traffic != o {
+		m.former = m.traffic
+	}
+	m.traffic = o
 	t.leaveLocked(o)
-	t.evict(t.models[name])
+	t.evict(m)
 	return nil
 }
 
@@ -331,9 +336,12 @@ func (m *model) touch(number int) {
 // evict drops the versions of a model that are not kept warm.
 func (t *Table) evict(m *model) {
 	kept := 0
+	if m.former != nil && m.former != m.traffic {
+		kept = 1
+	}
 	for _, n := range slices.Backward(slices.Clone(m.recent)) {
 		o, ok := m.opened[n]
-		if !ok || o == m.traffic {
+		if !ok || o == m.traffic || o == m.former {
 			continue
 		}
 		if kept++; kept > warm && o.servable != nil {
@@ -350,6 +358,9 @@ func (t *Table) drop(m *model, number int, o *opened) {
 	}
 	if m.traffic == o {
 		m.traffic = nil
+	}
+	if m.former == o {
+		m.former = nil
 	}
 	o.evicted = true
 	t.closeIfUnused(o)

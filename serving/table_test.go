@@ -385,3 +385,45 @@ func TestIdleVersionsAreUnloaded(t *testing.T) {
 		t.Errorf("the statistics of closed versions are gone: %+v", s)
 	}
 }
+
+// The version before stays open while traffic's is used, though no request
+// goes to it.
+func TestFormerVersionStaysWarm(t *testing.T) {
+	store, o := newModels(5), &opens{}
+	table := NewTable(store, o.do)
+	defer table.Close()
+	for _, n := range []int{1, 2} {
+		store.promote(n)
+		if err := table.Follow(t.Context(), "news"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use := func(version string) *Lease {
+		t.Helper()
+		l, err := table.Acquire(t.Context(), "news", version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	for _, version := range []string{"3", "4", "5"} { // others do not displace it
+		use(version).Release()
+	}
+	busy := use("")
+	table.unload(time.Now().Add(time.Hour))
+	table.settle()
+	if n := o.open.Load(); n != 2 {
+		t.Errorf("%d versions are open, want 2", n)
+	}
+	busy.Release()
+	opened := o.opened.Load()
+	store.promote(1)
+	if err := table.Follow(t.Context(), "news"); err != nil || o.opened.Load() != opened {
+		t.Errorf("a rollback opened its version anew: %v", err)
+	}
+	table.unload(time.Now().Add(time.Hour))
+	table.settle()
+	if n := o.open.Load(); n != 0 {
+		t.Errorf("%d versions of an idle model are open", n)
+	}
+}
