@@ -61,17 +61,6 @@ func TestSnapshotBesideWriters(t *testing.T) {
 	wantError(t, s.Snapshot(t.Context(), filepath.Join(t.TempDir(), "absent")), galley.PermissionDenied, "may not write there")
 }
 
-func TestRecord(t *testing.T) {
-	s := open(t, t.TempDir())
-	ctx := galley.WithOrigin(t.Context(), galley.Origin{Address: "127.0.0.1:1", Token: "t"})
-	if err := s.Record(ctx, "home", store.Commit{By: "ann", Action: "home.backup", Detail: "d"}); err != nil {
-		t.Fatal(err)
-	}
-	if e := verifyAudit(t, s, 1)[0]; e.Actor != "ann" || e.Action != "home.backup" || e.Subject != "home" || e.Detail != "d" || e.Token != "t" {
-		t.Errorf("%+v", e)
-	}
-}
-
 func TestRestoringCutOff(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, RestoreFolder), 0o700); err != nil {

@@ -46,6 +46,9 @@ func testAudit(t *testing.T, s Store) {
 	must[trainer.Job](t)(s.SaveJob(ctx, j, by(""))) // progress leaves no entry
 	register(t, s, Version("news", 1))              // asked for by no request
 	promote(t, s, "news", "prod", 1)
+	if err := s.Record(ctx, "home", by("home.backup")); err != nil {
+		t.Fatal(err)
+	}
 	got := entries(t, s, store.AuditQuery{})
 	var lines []string
 	for i, e := range got {
@@ -56,6 +59,7 @@ func testAudit(t *testing.T, s Store) {
 	}
 	wantEqual(t, "audit", lines, []string{
 		"editor job.submit a 127.0.0.1:4000 t-1", "editor version.register news@1  ", "editor alias.promote news:prod  ",
+		"editor home.backup home 127.0.0.1:4000 t-1",
 	})
 	for _, tt := range []struct {
 		q    store.AuditQuery
@@ -63,7 +67,7 @@ func testAudit(t *testing.T, s Store) {
 	}{
 		{store.AuditQuery{After: 2}, got[2:]},
 		{store.AuditQuery{Limit: 1}, got[:1]},
-		{store.AuditQuery{Limit: 2, Newest: true}, got[1:]},
+		{store.AuditQuery{Limit: 2, Newest: true}, got[2:]},
 		{store.AuditQuery{After: 2, Newest: true}, got[2:]},
 		{store.AuditQuery{Subject: "news@1"}, got[1:2]},
 		{store.AuditQuery{Subject: "news@1", After: 2}, nil},

@@ -40,6 +40,7 @@ type Store interface {
 	NoteRefusal(ctx context.Context, what string, c store.Commit) error
 	Audit(ctx context.Context, q store.AuditQuery) ([]audit.Entry, error)
 	AuditHead(ctx context.Context) (audit.Head, error)
+	Record(ctx context.Context, subject string, c store.Commit) error
 	References(ctx context.Context, named func(galley.Digest)) error
 	AddUpload(ctx context.Context, d galley.Digest, at time.Time) error
 	ForgetUploads(ctx context.Context, before time.Time) error
