@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -167,17 +168,21 @@ func (b bearer) RequireTransportSecurity() bool { return b.secure }
 // tlsTrouble is the error of a server that answers, and cannot be understood
 // or trusted; nil if the message of gRPC's error is of something else.
 func tlsTrouble(server, message string) error {
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(message, part) })
+	}
 	switch {
-	case strings.Contains(message, "tls: certificate required"), strings.Contains(message, "tls: unknown certificate authority"):
-		return galley.Errorf(galley.Unauthenticated, server, "the server asks for a certificate of a client's").
+	case has("remote error: tls"):
+		return galley.Errorf(galley.Unauthenticated, server, "the server asks for a certificate of the client's").
 			WithRemedy("set GALLEY_CERT and GALLEY_KEY to one that comes from the server's --tls-client-ca")
-	case strings.Contains(message, "authentication handshake failed"):
+	case has("authentication handshake failed"):
 		_, why, _ := strings.Cut(message, "authentication handshake failed: ")
 		return galley.Errorf(galley.Unavailable, server, "no trusted TLS connection can be made: %s", strings.Trim(why, `"`)).
 			WithRemedy("set GALLEY_CA to the CA of the server's certificate; write http://HOST:PORT for a server on this machine without TLS")
-	case strings.Contains(message, "error reading server preface"):
-		return galley.Errorf(galley.Unavailable, server, "what answers there does not speak gRPC in plain text").
-			WithRemedy("write https://HOST:PORT, or set GALLEY_CA, if it speaks TLS; the gRPC port is 8001, not 8000")
+	case has("server preface", "client preface", "connection reset by peer", "broken pipe", "error reading from server: EOF"):
+		// How a connection that is refused ends depends on who was quicker.
+		return galley.Errorf(galley.Unavailable, server, "what answers there ends the connection before a word").
+			WithRemedy("write https://HOST:PORT if it speaks TLS; set GALLEY_CERT and GALLEY_KEY if it asks for a client's certificate; the gRPC port is 8001, not 8000")
 	}
 	return nil
 }

@@ -86,6 +86,7 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	metrics.WatchModels(p.table)
 	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics}
 	access := rpc.NewAccess(tokens, log)
+	metrics.WatchAccess(access)
 	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log, rpc.WithEntrances(access.Entrance(asks.grpc), access.Entrance(asks.http)), rpc.WithTracer(p.tracer))
 	inference.Ready = p.server.Ready
 	controlpb.RegisterAccessServer(p.server, rpc.NewTokens(tokens))

@@ -59,6 +59,29 @@ func (t *Tokens) HasLive(r auth.Role) bool { return t.ring.HasLive(r, t.Now()) }
 // Live reports whether a token opens anything now.
 func (t *Tokens) Live(token auth.Token) bool { return t.ring.Live(token, t.Now()) }
 
+// NextExpiry is when the next live token expires that has no live successor;
+// zero if none does.
+func (t *Tokens) NextExpiry() time.Time {
+	now := t.Now()
+	replaced := map[string]bool{}
+	all := t.ring.List()
+	for _, token := range all {
+		if t.ring.Live(token, now) {
+			replaced[token.Replaces] = true
+		}
+	}
+	var next time.Time
+	for _, token := range all {
+		if token.Expires.IsZero() || replaced[token.ID] || !t.ring.Live(token, now) {
+			continue
+		}
+		if next.IsZero() || token.Expires.Before(next) {
+			next = token.Expires
+		}
+	}
+	return next
+}
+
 // List returns all tokens, dead ones included, the oldest first.
 func (t *Tokens) List() []auth.Token { return t.ring.List() }
 

@@ -33,6 +33,7 @@ type Access struct {
 	log      *slog.Logger
 	failures *auth.Limiter
 	refusals *auth.Limiter
+	counts   accessCounts
 }
 
 // NewAccess makes an Access that asks tokens.
@@ -104,9 +105,11 @@ func badHeader(format string, args ...any) error {
 // has not failed too often.
 func (e *Entrance) failed(err error, address string) error {
 	if wait, ok := e.failures.Allow(host(address), e.tokens.Now()); !ok {
+		e.counts.limited.Add(1)
 		return galley.Errorf(galley.ResourceExhausted, "token", "too many attempts from %s failed", host(address)).
 			WithRemedy("set GALLEY_TOKEN to a live token and try again").WithRetry(max(wait, time.Second))
 	}
+	e.counts.unknown.Add(1)
 	e.log.Warn("a caller was not let in", "address", address, "why", galley.AsError(err).Message)
 	return err
 }
@@ -151,6 +154,7 @@ func (e *Entrance) noteRefusal(ctx context.Context, what string, err error) {
 	if !errors.Is(err, auth.ErrRefused) {
 		return
 	}
+	e.counts.refused.Add(1)
 	caller, _ := auth.CallerOf(ctx)
 	if caller.Token == "" {
 		return

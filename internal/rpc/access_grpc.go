@@ -112,6 +112,7 @@ func (e *Entrance) tap(ctx context.Context, info *tap.Info) (context.Context, er
 		return ctx, nil
 	}
 	if address := host(peerAddress(ctx)); e.failures.Spent(address, e.tokens.Now()) {
+		e.counts.limited.Add(1)
 		return ctx, status.Error(codes.ResourceExhausted, "token: too many attempts from "+address+" failed")
 	}
 	return ctx, nil

@@ -395,6 +395,9 @@ func TestFailuresAreLimited(t *testing.T) {
 	if err := d.conn.Invoke(as(t.Context(), "glt_guess"), inferencepb.GRPCInferenceService_ModelInfer_FullMethodName, big, &emptypb.Empty{}, grpc.MaxCallSendMsgSize(64<<20)); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("%v after %s", err, time.Since(begun))
 	}
+	if n := d.server.grpcEntrance.counts.unknown.Load(); n != failureBurst {
+		t.Errorf("%d unauthenticated in the metrics", n)
+	}
 	d.now = d.now.Add(failureEvery)
 	if err := d.call(t, "glt_guess", method); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("later: %v", err)
@@ -540,5 +543,41 @@ func TestActorReachesHandlers(t *testing.T) {
 	want := []string{"the-viewer " + d.ids[auth.Viewer] + " false", "local  true", "the-viewer " + d.ids[auth.Viewer] + " true"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What is turned away, and the next token to expire, are in the metrics.
+func TestAccessMetrics(t *testing.T) {
+	d := newDoorstep(t, true)
+	m := NewMetrics()
+	m.WatchAccess(d.server.grpcEntrance.Access)
+	d.call(t, "", "/galley.control.v1.Control/ListJobs")
+	d.call(t, d.secrets[auth.Viewer], "/galley.control.v1.Control/SubmitJob")
+	d.now = d.now.Add(time.Minute)
+	for _, r := range auth.Roles()[1:] { // all but the viewer's live on without an end
+		if _, _, err := d.tokens.Rotate(t.Context(), "test", d.ids[r], time.Minute, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	handler := NewMetricsHandler(m, d.server.httpEntrance)
+	for secret, want := range map[string]int{"": 401, d.secrets[auth.Application]: 403, d.secrets[auth.Viewer]: 200} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil)
+		if secret != "" {
+			r.Header.Set("Authorization", "Bearer "+secret)
+		}
+		if handler.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%d, want %d", w.Code, want)
+		}
+	}
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	expiry := float64(d.now.Add(59 * time.Minute).Unix())
+	for _, want := range []string{
+		`galley_access_denied{reason="unauthenticated"} 2`, `galley_access_denied{reason="refused"} 2`, `galley_access_denied{reason="limited"} 0`,
+		fmt.Sprintf("galley_token_next_expiry_seconds %v\n", expiry),
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("no %s in\n%s", want, w.Body)
+		}
 	}
 }
