@@ -32,6 +32,10 @@ func (s *switching) Model(context.Context, string) (registry.Model, error) {
 	}, nil
 }
 
+func (s *switching) Outline(ctx context.Context, name string, _ int) (registry.Model, error) {
+	return s.Model(ctx, name)
+}
+
 func (s *switching) Version(_ context.Context, name string, number int) (registry.Version, error) {
 	return registry.Version{Name: name, Number: number}, nil
 }
