@@ -18,8 +18,8 @@ func (a *app) upCommand() *cobra.Command {
 	var listen endpoints
 	c := &cobra.Command{
 		Use: "up", Short: "Run the server",
-		Long: `Run the server: the Open Inference Protocol over HTTP and gRPC, the control API
-over gRPC, and Prometheus metrics at /metrics. It prints a line
+		Long: `Run the server: the Open Inference Protocol and the control API, each over HTTP
+and gRPC, and Prometheus metrics at /metrics. It prints a line
 "ready http=HOST:PORT grpc=HOST:PORT metrics=HOST:PORT" on stderr once it
 serves. SIGTERM drains: requests are answered, running jobs store a checkpoint
 and go on at the next start.
@@ -41,7 +41,7 @@ other machines reach needs TLS, and a token of each caller: see galley auth.`,
 			return a.up(cmd.Context(), listen, nil)
 		},
 	}
-	c.Flags().StringVar(&listen.http, "listen-http", "127.0.0.1:8000", "address of the inference protocol over HTTP; port 0 picks one")
+	c.Flags().StringVar(&listen.http, "listen-http", "127.0.0.1:8000", "address of the APIs over HTTP; port 0 picks one")
 	c.Flags().StringVar(&listen.grpc, "listen-grpc", "127.0.0.1:8001", "address of the gRPC APIs; port 0 picks one")
 	c.Flags().StringVar(&listen.metrics, "listen-metrics", "127.0.0.1:8002", "address of the metrics; port 0 picks one")
 	c.Flags().DurationVar(&a.drainWait, "drain-wait", 0, "after SIGTERM, answer on this long while health says not ready, so that callers go elsewhere; at most 20s")
