@@ -16,12 +16,12 @@ const Prefix = "glt_"
 // A Token is what is kept of a secret that gives a role. The secret itself is
 // seen once, by who asked for it.
 type Token struct {
-	ID       string    // public: in lists, logs and the audit log
-	Name     string    // the actor that it makes of its bearer
-	Role     Role      //
-	Tenant   string    // whose names it may change; "" for those of all
-	Digest   [32]byte  // SHA-256 of the secret
-	Created  time.Time //
+	ID       string // public: in lists, logs and the audit log
+	Name     string // the actor that it makes of its bearer
+	Role     Role
+	Tenant   string   // whose names it may change; "" for those of all
+	Digest   [32]byte // SHA-256 of the secret
+	Created  time.Time
 	Expires  time.Time // zero for never
 	Revoked  time.Time // zero if it was not
 	Replaces string    // the token that it was rotated from
