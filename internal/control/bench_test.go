@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -70,14 +71,20 @@ func TestBenchManyJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	filled := time.Since(began)
-	began = time.Now()
-	decisions := c.board.decide(time.Now())
-	planned := time.Since(began)
+	var took []time.Duration
+	for range 11 {
+		c.board.stir()
+		began = time.Now()
+		c.board.decide(time.Now())
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	planned := took[len(took)/2]
 	began = time.Now()
 	if _, err := c.Explain(ctx, fmt.Sprint("job-", all-1)); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d jobs, %d of them wait: opened in %v, read in %v, planned in %v (%d decisions), explained in %v", all, waiting, opened, filled, planned, len(decisions), time.Since(began))
+	t.Logf("%d jobs, %d of them wait: opened in %v, read in %v, planned in %v, explained in %v", all, waiting, opened, filled, planned, time.Since(began))
 	if opened > 500*time.Millisecond {
 		t.Error("a home has to open in 500 ms")
 	}
