@@ -11,8 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	controlpb "galley/api/control/v1"
+
 	"galley"
 	"galley/examples/headlines"
+	"galley/internal/audit"
 )
 
 func (a *app) quickstartCommand() *cobra.Command {
@@ -20,7 +23,8 @@ func (a *app) quickstartCommand() *cobra.Command {
 		Use: "quickstart", Short: "Run the main job end to end on embedded headlines",
 		Long: `Run the main job end to end, on 2,400 headlines that galley brings along: freeze
 the data, pretrain, fine-tune, evaluate beside a baseline, promote, serve, ask,
-see the gate refuse a worse version, promote it against the gate, roll back. It takes about two minutes on two cores.
+see the gate refuse a worse version, promote it against the gate, roll back,
+verify the audit log. It takes about a minute on two cores.
 
 Each step reads back what it claims; the command fails if one does not hold.
 The home is kept: go on with it as the last lines say.`,
@@ -54,6 +58,8 @@ type story struct {
 	steps   []stepJSON
 
 	base, model, worse string              // refs
+	tuning, waiting    *controlpb.Job      // of the model and the worse one
+	head               audit.SignedHead    // of the audit log after the promotion
 	questions          []question          // texts that are asked
 	answers            map[string][]output // by ref of the version that answered
 }
@@ -148,6 +154,7 @@ func (s *story) tell(ctx context.Context) error {
 	}{
 		{"data", s.addData},
 		{"pretrain", s.pretrain},
+		{"explain", s.queue},
 		{"fine-tune", s.fineTune},
 		{"evaluate", s.evaluate},
 		{"promote", s.promote},
@@ -156,6 +163,7 @@ func (s *story) tell(ctx context.Context) error {
 		{"gate", s.refuseWorse},
 		{"force", s.forceWorse},
 		{"rollback", s.rollBack},
+		{"audit", s.verifyAudit},
 	} {
 		began := time.Now()
 		detail, err := step.do(ctx)

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,18 +80,20 @@ func readQuestions(path string) ([]question, error) {
 	return questions, nil
 }
 
-// train runs a shipped job file and returns its version, read back from the
-// registry.
-func (s *story) train(ctx context.Context, file string) (*controlpb.Job, *controlpb.Version, error) {
+// submit queues a shipped job file.
+func (s *story) submit(ctx context.Context, file string, sets ...string) (*controlpb.Job, error) {
 	data, err := jobs.Files.ReadFile(file)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	job, err := s.client.control.SubmitJob(ctx, &controlpb.SubmitJobRequest{JobFile: data})
+	return s.client.control.SubmitJob(ctx, &controlpb.SubmitJobRequest{JobFile: data, Set: sets})
+}
+
+// finish waits for a job and returns it with its version, read back from the
+// registry.
+func (s *story) finish(ctx context.Context, job *controlpb.Job) (*controlpb.Job, *controlpb.Version, error) {
+	job, err := s.follow(ctx, s.client, job)
 	if err != nil {
-		return nil, nil, err
-	}
-	if job, err = s.follow(ctx, s.client, job); err != nil {
 		return nil, nil, err
 	}
 	if e := errorOf(job.GetError()); e != nil {
@@ -109,7 +113,11 @@ func (s *story) train(ctx context.Context, file string) (*controlpb.Job, *contro
 }
 
 func (s *story) pretrain(ctx context.Context) (string, error) {
-	job, v, err := s.train(ctx, "headlines-base.yaml")
+	job, err := s.submit(ctx, "headlines-base.yaml")
+	if err != nil {
+		return "", err
+	}
+	job, v, err := s.finish(ctx, job)
 	if err != nil {
 		return "", err
 	}
@@ -118,8 +126,29 @@ func (s *story) pretrain(ctx context.Context) (string, error) {
 		s.base, 100*job.GetMetrics()["accuracy"], job.GetProgress().GetSteps()), nil
 }
 
+// queue submits the classifier and, behind it, the worse one, and asks what
+// the second waits for.
+func (s *story) queue(ctx context.Context) (string, error) {
+	var err error
+	if s.tuning, err = s.submit(ctx, "headlines.yaml"); err != nil {
+		return "", err
+	}
+	if s.waiting, err = s.submit(ctx, "headlines-worse.yaml", "needs=["+s.tuning.GetJob()+"]"); err != nil {
+		return "", err
+	}
+	why, err := s.client.control.ExplainJob(ctx, &controlpb.JobRequest{Job: s.waiting.GetJob()})
+	if err != nil {
+		return "", err
+	}
+	reasons := strings.Join(why.GetReasons(), "; ")
+	if why.GetPhase() != "queued" || !strings.Contains(reasons, s.tuning.GetJob()) {
+		return "", wrong("%s is %s and does not say that it waits for %s: %s", s.waiting.GetJob(), why.GetPhase(), s.tuning.GetJob(), reasons)
+	}
+	return fmt.Sprintf("%s waits: %s", s.waiting.GetJob(), reasons), nil
+}
+
 func (s *story) fineTune(ctx context.Context) (string, error) {
-	job, v, err := s.train(ctx, "headlines.yaml")
+	job, v, err := s.finish(ctx, s.tuning)
 	if err != nil {
 		return "", err
 	}
@@ -218,6 +247,9 @@ func (s *story) promote(ctx context.Context) (string, error) {
 	if v.GetRef() != s.model {
 		return "", wrong("headlines:prod is %s, not %s", v.GetRef(), s.model)
 	}
+	if s.head, err = signedHead(ctx, s.client); err != nil {
+		return "", err
+	}
 	return "headlines:prod is " + s.model, nil
 }
 
@@ -274,7 +306,7 @@ func (s *story) right(answers []output) int {
 }
 
 func (s *story) trainWorse(ctx context.Context) (string, error) {
-	job, v, err := s.train(ctx, "headlines-worse.yaml")
+	job, v, err := s.finish(ctx, s.waiting)
 	if err != nil {
 		return "", err
 	}
@@ -349,4 +381,33 @@ func (s *story) rollBack(ctx context.Context) (string, error) {
 		}
 	}
 	return fmt.Sprintf("headlines:prod is %s again, and all %d answers are what they were", s.model, len(answers)), nil
+}
+
+// verifyAudit checks the audit log against the head that was taken after the
+// promotion, and looks for what was forced.
+func (s *story) verifyAudit(ctx context.Context) (string, error) {
+	v, err := verifyAudit(ctx, s.client, &s.head)
+	if err != nil {
+		return "", err
+	}
+	if !v.OK || v.Entries <= s.head.Entries {
+		return "", wrong("the audit log does not go on from its head of %d entries: %+v", s.head.Entries, v)
+	}
+	stream, err := s.client.audit.ListEntries(ctx, &controlpb.ListAuditEntriesRequest{After: s.head.Entries, Subject: "headlines:prod"})
+	if err != nil {
+		return "", err
+	}
+	for {
+		e, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return "", wrong("the audit log does not tell the forced promotion")
+		}
+		if err != nil {
+			return "", err
+		}
+		if strings.HasSuffix(e.GetAction(), ".forced") && strings.Contains(e.GetDetail(), reason) {
+			return fmt.Sprintf("%d entries verified, also against the head kept after the promotion; number %d is %s of %s by %s: %s",
+				v.Entries, e.GetNumber(), e.GetAction(), e.GetSubject(), e.GetActor(), e.GetDetail()), nil
+		}
+	}
 }
