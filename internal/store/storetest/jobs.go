@@ -207,6 +207,9 @@ func testEffects(t *testing.T, s Store) {
 
 // Of the effects that are done the last stay, and all that are not.
 func testEffectsArePruned(t *testing.T, s Store) {
+	if testing.Short() {
+		t.Skip("writes 1,400 times to the disk")
+	}
 	ctx := t.Context()
 	c := store.Commit{At: noon, Effects: make([]store.Effect, 200)}
 	for i := range c.Effects {
