@@ -1,7 +1,8 @@
 //go:build accuracy
 
 // Package examples_test trains the shipped job files on the shared data and
-// holds them to what their comments promise. It takes about half an hour on two idle cores:
+// holds them to what their comments promise. It takes about half an hour on two
+// idle cores:
 //
 //	make test-accuracy
 package examples_test
@@ -257,13 +258,13 @@ func TestPretraining(t *testing.T) {
 		rows := make([]float64, data.manifest.Splits[dataset.Test].Rows)
 		for seed := 1; seed <= 3; seed++ {
 			sets := []string{"data.dataset=" + name, fmt.Sprintf("recipe.seed=%d", seed), fmt.Sprintf("model.max_length=%d", set.length)}
-			classify := func(parent string, sets ...string) []bool {
+			classify := func(from, parent string, sets ...string) []bool {
 				result, seconds := job(t, "jobs/few-labels.yaml", data, parent, sets...)
 				report, right := evaluate(t, result, data, "test")
-				t.Logf("%s seed %d, going on from %q: %.4f in %.0f s", name, seed, filepath.Base(parent), report.Metrics["accuracy"].Value, seconds)
+				t.Logf("%s seed %d, %s: %.4f in %.0f s", name, seed, from, report.Metrics["accuracy"].Value, seconds)
 				return right
 			}
-			scratch, pretrained := classify("", sets...), classify(base.Bundle, append(sets, "from="+name+"-base")...)
+			scratch, pretrained := classify("from scratch", "", sets...), classify("pretrained", base.Bundle, append(sets, "from="+name+"-base")...)
 			for i := range rows {
 				if pretrained[i] {
 					rows[i] += 1. / 3
