@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	controlpb "galley/api/control/v1"
 	inferencepb "galley/api/inference/v2"
@@ -83,12 +82,8 @@ func listen(t testing.TB, serve func(net.Listener) error, stop func()) inference
 		t.Fatal(err)
 	}
 	go serve(l)
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(); stop() })
-	return inferencepb.NewGRPCInferenceServiceClient(conn)
+	t.Cleanup(stop)
+	return dial(t, l.Addr().String())
 }
 
 // calls sends n requests one after the other and returns the median time.

@@ -1,0 +1,221 @@
+//go:build peers && bench
+
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	inferencepb "galley/api/inference/v2"
+
+	"galley/internal/ort/orttest"
+	"galley/task"
+)
+
+// mlserver starts MLServer with one model of testdata/mlserver until the test
+// ends. Its settings are for speed: no access log, no metrics, and unless more
+// are asked for no worker processes, which cost a copy of each request.
+func mlserver(t *testing.T, model, runtime string, more map[string]any, workers int) client {
+	t.Helper()
+	python := mlserverPython(t)
+	dir := t.TempDir()
+	code, err := os.ReadFile(filepath.Join("testdata", "mlserver", "runtime.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	settings := map[string]any{"name": model, "implementation": "runtime." + runtime}
+	for k, v := range more {
+		settings[k] = v
+	}
+	for name, content := range map[string]any{
+		"settings.json": map[string]any{
+			"debug": false, "host": "127.0.0.1", "http_port": freePort(t), "grpc_port": port,
+			"metrics_endpoint": nil, "parallel_workers": workers,
+		},
+		"model-settings.json": settings,
+	} {
+		data, err := json.Marshal(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "runtime.py"), code, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(filepath.Join(filepath.Dir(python), "mlserver"), "start", dir)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+	})
+	c := dial(t, fmt.Sprintf("127.0.0.1:%d", port))
+	for begun := time.Now(); time.Since(begun) < time.Minute; time.Sleep(200 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("MLServer does not start: %v\n%s", err, said.String())
+		default:
+		}
+		if r, err := c.ModelReady(t.Context(), &inferencepb.ModelReadyRequest{Name: model}); err == nil && r.GetReady() {
+			return c
+		}
+	}
+	t.Fatal("MLServer is not ready after a minute")
+	return nil
+}
+
+// mlserverPython is the Python of peers/serving.txt.
+func mlserverPython(t *testing.T) string {
+	t.Helper()
+	python := os.Getenv("GALLEY_MLSERVER_PYTHON")
+	if python == "" {
+		t.Skip("GALLEY_MLSERVER_PYTHON names no Python with MLServer")
+	}
+	return python
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestBenchMLServerNoOp holds galley's throughput of a model that does nothing
+// to 8 times MLServer's, each in a process of its own, 16 callers. galley runs
+// the identity in ONNX Runtime, MLServer returns its input.
+func TestBenchMLServerNoOp(t *testing.T) {
+	const repeats, callers, lasting, wanted = 7, 16, 800 * time.Millisecond, 8
+	theirs := mlserver(t, "noop", "Identity", nil, 0)
+	ours := galleyAlone(t, "noop")
+	request := &inferencepb.ModelInferRequest{
+		ModelName: "noop", Inputs: []*input{{Name: "x", Datatype: "FP32", Shape: []int64{1, 16}}},
+		RawInputContents: [][]byte{bytes.Repeat([]byte{0, 0, 128, 63}, 16)},
+	}
+	ask := func(c client) func() error {
+		return func() error {
+			a, err := c.ModelInfer(context.Background(), request)
+			if err == nil && !bytes.Equal(a.GetRawOutputContents()[0], request.RawInputContents[0]) {
+				return fmt.Errorf("the answer is %v", a)
+			}
+			return err
+		}
+	}
+	rate(t, callers, lasting, ask(theirs))
+	rate(t, callers, lasting, ask(ours))
+	var galleys, mlservers, ratio spread
+	for range repeats {
+		m, _ := rate(t, callers, lasting, ask(theirs))
+		g, _ := rate(t, callers, lasting, ask(ours))
+		galleys, mlservers, ratio = append(galleys, g), append(mlservers, m), append(ratio, g/m)
+	}
+	t.Logf("requests a second at %d callers: galley %s; MLServer %s; as a multiple %s", callers, galleys, mlservers, ratio)
+	if ratio.median() < wanted {
+		t.Errorf("galley makes %.1f times MLServer's requests a second", ratio.median())
+	}
+}
+
+// TestBenchMLServerPoisson holds the highest rate of requests that come at
+// random, of which 99 % are answered within 100 ms, to 1.4 times MLServer's,
+// for MiniLM and texts of the lengths of TestBenchMiniLM. Both run the same
+// graph with the same ONNX Runtime; MLServer has the settings, of those below,
+// that it is fastest with.
+func TestBenchMLServerPoisson(t *testing.T) {
+	const repeats, requests, within, wanted = 3, 600, 100 * time.Millisecond, 1.4
+	version, err := exec.Command(mlserverPython(t), "-c", "import onnxruntime; print(onnxruntime.__version__)").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if theirs, ours := strings.TrimSpace(string(version)), orttest.Runtime(t).Version(); theirs != ours {
+		t.Fatalf("MLServer has ONNX Runtime %s, galley %s", theirs, ours)
+	}
+	graph := filepath.Join(t.TempDir(), "model.onnx")
+	data, shared := minilmGraph(t)
+	if err := os.WriteFile(graph, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	words, err := filepath.Abs(filepath.Join(shared, task.TokenizerFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks := make([]*inferencepb.ModelInferRequest, requests)
+	for i, text := range newsOf(lengths(requests)) {
+		asks[i] = asked(text)
+		asks[i].ModelName = "minilm"
+	}
+	warm := func(c client) client {
+		for _, ask := range asks[:100] {
+			if _, err := c.ModelInfer(t.Context(), ask); err != nil {
+				t.Fatal(err)
+			}
+		}
+		holds(t, c, asks[:200], 0, 80, within)
+		return c
+	}
+
+	var theirs client
+	best := 0.0
+	for _, s := range []struct {
+		name          string
+		runs, threads int
+		batch         int
+		workers       int
+	}{
+		{"two runs at a time", 2, 1, 0, 0},
+		{"one run of two threads", 1, 2, 0, 0},
+		{"two runs at a time, adaptive batching of 4 within 2 ms", 2, 1, 4, 0},
+		{"two worker processes", 1, 1, 0, 2},
+	} {
+		more := map[string]any{"parameters": map[string]any{"extra": map[string]any{
+			"graph": graph, "tokenizer": words, "runs": s.runs, "threads": s.threads,
+		}}}
+		if s.batch > 0 {
+			more["max_batch_size"], more["max_batch_time"] = s.batch, 0.002
+		}
+		c := warm(mlserver(t, "minilm", "Classifier", more, s.workers))
+		r := highest(t, c, asks, 1, within)
+		t.Logf("MLServer with %s: %.0f a second", s.name, r)
+		if r > best {
+			best, theirs = r, c
+		}
+	}
+	ours := warm(galleyAlone(t, "minilm"))
+	var galleys, mlservers, ratio spread
+	for i := range uint64(repeats) {
+		m := highest(t, theirs, asks, 10+i, within)
+		g := highest(t, ours, asks, 10+i, within)
+		galleys, mlservers, ratio = append(galleys, g), append(mlservers, m), append(ratio, g/m)
+	}
+	t.Logf("highest rate with p99 within %v: galley %s; MLServer %s; as a multiple %s", within, galleys, mlservers, ratio)
+	if ratio.median() < wanted {
+		t.Errorf("galley holds %.2f times MLServer's rate", ratio.median())
+	}
+}
