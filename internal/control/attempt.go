@@ -196,7 +196,7 @@ func (c *Control) request(ctx context.Context, j trainer.Job) (engine.Request, e
 			return r, err
 		}
 		r.Parent = filepath.Join(r.WorkDir, parentFolder)
-		if err := c.materialise(r.Parent, artifacts); err != nil {
+		if err := c.materialise(ctx, r.Parent, artifacts); err != nil {
 			return r, err
 		}
 	}

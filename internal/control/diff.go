@@ -57,13 +57,13 @@ func graphOf(v registry.Version) galley.Digest {
 
 // versionGraph reads the graph of a version, with tensors that lie in files
 // of their own.
-func (c *Control) versionGraph(_ context.Context, v registry.Version) (*onnx.Model, error) {
+func (c *Control) versionGraph(ctx context.Context, v registry.Version) (*onnx.Model, error) {
 	dir, err := os.MkdirTemp(c.temp(), "diff-*")
 	if err != nil {
 		return nil, fileError(c.temp(), err)
 	}
 	defer os.RemoveAll(dir)
-	if err := c.materialise(dir, v.Artifacts); err != nil {
+	if err := c.materialise(ctx, dir, v.Artifacts); err != nil {
 		return nil, err
 	}
 	return readGraph(dir)

@@ -240,7 +240,7 @@ func (c *Control) evaluationRows(ctx context.Context, e Evaluation, v registry.V
 	if len(d.Manifest.Labels) == 0 {
 		return s, about, "", galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no labels to compare with")
 	}
-	rows, err := c.records(d, split)
+	rows, err := c.records(ctx, d, split)
 	if err != nil {
 		return s, about, "", err
 	}
@@ -281,14 +281,14 @@ func (c *Control) baseline(ctx context.Context, ref string, labels []string) (ev
 		return none, galley.Errorf(galley.FailedPrecondition, "baseline", "%s has other labels than the model", d.Ref()).
 			WithRemedy("leave --baseline out, or evaluate on data with the model's labels")
 	}
-	train, err := c.records(d, dataset.Train)
+	train, err := c.records(ctx, d, dataset.Train)
 	if err != nil {
 		return none, err
 	}
 	defer train.Close()
 	var valid dataset.Rows = noRows{}
 	if d.Manifest.Splits[dataset.Valid].Rows > 0 {
-		rows, err := c.records(d, dataset.Valid)
+		rows, err := c.records(ctx, d, dataset.Valid)
 		if err != nil {
 			return none, err
 		}
@@ -320,12 +320,12 @@ func (c *Control) dataset(ctx context.Context, ref string) (store.Dataset, error
 }
 
 // records opens a split of a dataset.
-func (c *Control) records(d store.Dataset, split dataset.Split) (*dataset.Records, error) {
+func (c *Control) records(ctx context.Context, d store.Dataset, split dataset.Split) (*dataset.Records, error) {
 	info, ok := d.Manifest.Splits[split]
 	if !ok {
 		return nil, galley.Errorf(galley.NotFound, d.Ref(), "has no split %q", clip(string(split), 40)).WithRemedy("look at it with galley data show %s", d.Ref())
 	}
-	path, err := c.blobs.VerifiedPath(c.life, info.Digest)
+	path, err := c.blobs.VerifiedPath(ctx, info.Digest)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 
 // materialise puts artifacts into a folder, as further names of their blobs,
 // which are read-only.
-func (c *Control) materialise(dir string, artifacts []registry.Artifact) error {
+func (c *Control) materialise(ctx context.Context, dir string, artifacts []registry.Artifact) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fileError(dir, err)
 	}
@@ -34,7 +34,7 @@ func (c *Control) materialise(dir string, artifacts []registry.Artifact) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return fileError(path, err)
 		}
-		blob, err := c.blobs.VerifiedPath(c.life, a.Digest)
+		blob, err := c.blobs.VerifiedPath(ctx, a.Digest)
 		if err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // History returns the last moves of an alias, or of all aliases of a model,
-// the newest first.
+// the newest first; limit is of each alias.
 func (c *Control) History(ctx context.Context, name, alias string, limit int) ([]registry.Change, error) {
 	if limit < 0 || limit > store.MaxList {
 		return nil, galley.Errorf(galley.OutOfRange, "limit", "%d is not from 0 to %d", limit, store.MaxList)

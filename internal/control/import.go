@@ -104,7 +104,7 @@ func (c *Control) Import(ctx context.Context, by galley.Actor, name string, dige
 		return Imported{}, fileError(c.temp(), err)
 	}
 	defer os.RemoveAll(dir)
-	if err := c.materialise(dir, files); err != nil {
+	if err := c.materialise(ctx, dir, files); err != nil {
 		return Imported{}, err
 	}
 	m, err := readGraph(dir)

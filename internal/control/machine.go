@@ -6,8 +6,8 @@ import "galley/scheduler"
 const serverShare = 1 << 30
 
 // machine is what this machine, or the limit that the server runs under, has
-// for attempts. cpus is taken if it is not 0. Where the memory is not known,
-// there is none to reserve.
+// for attempts, which share so many CPUs. Where the memory is not known, there
+// is none to reserve.
 func machine(cpus int) scheduler.Resources {
 	memory := memoryLimit()
 	return scheduler.Resources{

@@ -133,7 +133,7 @@ func (c *Control) measure(ctx context.Context, j trainer.Job, v registry.Version
 		if d.Manifest.Splits[split].Rows == 0 {
 			continue
 		}
-		rows, err := c.records(d, split)
+		rows, err := c.records(ctx, d, split)
 		if err != nil {
 			return nil, err
 		}
@@ -175,20 +175,8 @@ func (c *Control) publish(ctx context.Context, o order) error {
 			return err
 		}
 	}
-	m, err := c.store.Outline(ctx, v.Name, v.Number)
-	if err != nil {
+	if err := c.pointCandidate(ctx, v, "published by job "+o.Job); err != nil {
 		return err
-	}
-	// Another job may have published a newer version meanwhile.
-	if candidate, _ := m.Alias(Candidate); candidate.Target < v.Number {
-		moved, err := c.store.Promote(ctx, registry.Request{
-			Model: v.Name, Alias: Candidate, Target: v.Number, Expect: registry.AnyGeneration,
-			By: galley.System, At: c.now(), Reason: "published by job " + o.Job,
-		})
-		if err != nil {
-			return err
-		}
-		c.follow(ctx, moved)
 	}
 	line := "published as " + v.Ref()
 	if !created {
@@ -199,6 +187,33 @@ func (c *Control) publish(ctx context.Context, o order) error {
 	}
 	_, err = c.step(ctx, o.Job, trainer.Published{At: c.now(), Ref: v.Ref()}, change{})
 	return err
+}
+
+// pointCandidate points the candidate alias at a version, unless it points at
+// a newer one: other jobs publish at the same time.
+func (c *Control) pointCandidate(ctx context.Context, v registry.Version, reason string) error {
+	for {
+		m, err := c.store.Outline(ctx, v.Name, v.Number)
+		if err != nil {
+			return err
+		}
+		candidate, _ := m.Alias(Candidate)
+		if candidate.Target >= v.Number {
+			return nil
+		}
+		moved, err := c.store.Promote(ctx, registry.Request{
+			Model: v.Name, Alias: Candidate, Target: v.Number, Expect: candidate.Generation,
+			By: galley.System, At: c.now(), Reason: reason,
+		})
+		if galley.CodeOf(err) == galley.Aborted {
+			continue // it was moved meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		c.follow(ctx, moved)
+		return nil
+	}
 }
 
 // addReport records a staged report with its version.

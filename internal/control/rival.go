@@ -61,7 +61,7 @@ func (c *Control) openVersion(ctx context.Context, v registry.Version, o session
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
-	if err := c.materialise(dir, v.Artifacts); err != nil {
+	if err := c.materialise(ctx, dir, v.Artifacts); err != nil {
 		return nil, err
 	}
 	if m, err = c.openModel(ctx, dir, o); err != nil {
