@@ -22,14 +22,6 @@ func (s *Store) AddToken(ctx context.Context, t auth.Token, c store.Commit) erro
 		return err
 	}
 	return s.update(ctx, tokenSubject(t), func(tx *sql.Tx) error {
-		var n int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens`).Scan(&n); err != nil {
-			return err
-		}
-		if n >= maxTokens {
-			return galley.Errorf(galley.ResourceExhausted, "tokens", "there are %d already", n).
-				WithRemedy("rotate tokens only when they must be renewed")
-		}
 		var id string
 		err := tx.QueryRowContext(ctx, `SELECT id FROM tokens WHERE name = ? AND revoked = 0 AND (expires = 0 OR expires > ?) LIMIT 1`,
 			t.Name, unix(c.At)).Scan(&id)
@@ -45,6 +37,14 @@ func (s *Store) AddToken(ctx context.Context, t auth.Token, c store.Commit) erro
 }
 
 func insertToken(ctx context.Context, tx *sql.Tx, t auth.Token, c store.Commit) error {
+	var n int
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens`).Scan(&n); err != nil {
+		return err
+	}
+	if n >= maxTokens {
+		return galley.Errorf(galley.ResourceExhausted, "tokens", "there are %d already", n).
+			WithRemedy("rotate tokens only when they must be renewed")
+	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, name, role, tenant, digest, created, expires, revoked, replaces) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		t.ID, t.Name, string(t.Role), t.Tenant, t.Digest[:], moment(t.Created), moment(t.Expires), moment(t.Revoked), t.Replaces)
 	if err != nil {

@@ -4,6 +4,7 @@ package sqlite
 
 import (
 	"testing"
+	"time"
 
 	"galley"
 	"galley/internal/auth"
@@ -43,5 +44,34 @@ func TestOldNamesAreTheHouses(t *testing.T) {
 		if _, _, err := s.Register(ctx, storetest.Version("sports-news", 1)); err != nil {
 			t.Errorf("schema %d, a new name: %v", schema, err)
 		}
+	}
+}
+
+// Tokens are bounded however they are made.
+func TestTokensAreBounded(t *testing.T) {
+	s := open(t, t.TempDir())
+	at := storetest.Version("news", 0).Created
+	made := func(name, replaces string) auth.Token {
+		_, id, digest := auth.NewSecret()
+		return auth.Token{ID: id, Name: name, Role: auth.Viewer, Digest: digest, Created: at, Replaces: replaces}
+	}
+	first := made("reader", "")
+	if err := s.AddToken(t.Context(), first, store.Commit{By: "admin", At: at, Action: "auth.create"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.write.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		INSERT INTO tokens SELECT i, i, 'viewer', '', zeroblob(32), 1, 2, 0, '' FROM n`, maxTokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddToken(t.Context(), made("another", ""), store.Commit{By: "admin", At: at, Action: "auth.create"}); galley.CodeOf(err) != galley.ResourceExhausted {
+		t.Errorf("added: %v", err)
+	}
+	if _, err := s.RotateToken(t.Context(), made("reader", first.ID), at.Add(time.Hour), store.Commit{By: "admin", At: at, Action: "auth.rotate"}); galley.CodeOf(err) != galley.ResourceExhausted {
+		t.Errorf("rotated: %v", err)
+	}
+	all, err := s.Tokens(t.Context())
+	if err != nil || len(all) != maxTokens {
+		t.Errorf("%d tokens, %v", len(all), err)
 	}
 }
