@@ -62,7 +62,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		return c
 	}
 	answers := func(c net.Conn) bool {
-		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		c.SetReadDeadline(time.Now().Add(5 * time.Second))
 		line, err := bufio.NewReader(c).ReadString('\n')
 		return err == nil && strings.Contains(line, "200")
@@ -233,7 +233,7 @@ func TestSlowReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(c, "GET /v1/jobs/x/logs HTTP/1.1\r\nHost: x\r\n\r\n")
+	fmt.Fprint(c, "GET /v1/jobs/x/logs HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	settles(64 << 20) // what the machine's sockets hold
 	c.Close()
 	select {
@@ -268,7 +268,7 @@ func TestSlowAndLargeHeads(t *testing.T) {
 	}
 	defer slow.Close()
 	begun := time.Now()
-	for _, b := range []byte("GET /v2/health/live HTTP/1.1\r\nHost: a-host-with-a-long-name\r\n") {
+	for _, b := range []byte("GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n") {
 		if _, err := slow.Write([]byte{b}); err != nil {
 			break
 		}

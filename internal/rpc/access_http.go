@@ -2,7 +2,10 @@ package rpc
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 
 	"galley"
 	"galley/internal/auth"
@@ -54,6 +57,10 @@ func (m *Mux) handle(route muxRoute, f http.HandlerFunc) {
 		what := r.Method + " " + r.URL.Path
 		ctx, err := r.Context(), unlisted(what)
 		if route.listed {
+			if err = m.entrance.addressed(route.permission, r); err != nil {
+				m.fail(w, r, statusOf(err))
+				return
+			}
 			if ctx, err = m.entrance.admit(ctx, route.permission, r.Header.Values("Authorization"), r.RemoteAddr); err == nil {
 				err = authorize(ctx, route.permission, what)
 			}
@@ -68,6 +75,30 @@ func (m *Mux) handle(route muxRoute, f http.HandlerFunc) {
 		}
 		f(w, r.WithContext(ctx))
 	})
+}
+
+// addressed refuses a request without a token that was sent to another name
+// than this machine's own, where none is asked for. A page of another site
+// whose name it lets stand for 127.0.0.1 could otherwise have its reader's
+// browser ask as whoever is on this machine.
+func (e *Entrance) addressed(p auth.Permission, r *http.Request) error {
+	if p == auth.Open || e.required || r.Header.Get("Authorization") != "" || isLocal(r.Host) {
+		return nil
+	}
+	return galley.Errorf(galley.PermissionDenied, "host", "%s is not this machine's own name for itself", printable(r.Host)).
+		WithRemedy("ask localhost or 127.0.0.1, or send a token")
+}
+
+// isLocal reports whether a host, with or without a port, is one that no name
+// server decides about. A request of HTTP/1.0 has none.
+func isLocal(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.ToLower(strings.TrimSuffix(strings.Trim(name, "[]"), "."))
+	ip, err := netip.ParseAddr(name)
+	return err == nil && ip.Unmap().IsLoopback() || name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
 // ServeHTTP implements http.Handler.

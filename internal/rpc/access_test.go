@@ -533,7 +533,7 @@ func TestActorReachesHandlers(t *testing.T) {
 	mux := NewMux(d.server.httpEntrance, d.api.failRoute)
 	mux.HandleMethod("GET /v1/x", info.FullMethod, func(_ http.ResponseWriter, r *http.Request) { record(r.Context()) })
 	for _, header := range []string{"", "Bearer " + d.secrets[auth.Viewer]} {
-		r := httptest.NewRequest("GET", "/v1/x", nil)
+		r := httptest.NewRequest("GET", "http://localhost/v1/x", nil)
 		r.RemoteAddr = "127.0.0.1:4000"
 		if header != "" {
 			r.Header.Set("Authorization", header)
@@ -561,7 +561,7 @@ func TestAccessMetrics(t *testing.T) {
 	}
 	handler := NewMetricsHandler(m, d.server.httpEntrance)
 	for secret, want := range map[string]int{"": 401, d.secrets[auth.Application]: 403, d.secrets[auth.Viewer]: 200} {
-		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil)
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "http://localhost/metrics", nil)
 		if secret != "" {
 			r.Header.Set("Authorization", "Bearer "+secret)
 		}
@@ -570,7 +570,7 @@ func TestAccessMetrics(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 	expiry := float64(d.now.Add(59 * time.Minute).Unix())
 	for _, want := range []string{
 		`galley_access_denied{reason="unauthenticated"} 2`, `galley_access_denied{reason="refused"} 2`, `galley_access_denied{reason="limited"} 0`,

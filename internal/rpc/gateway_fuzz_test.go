@@ -112,7 +112,7 @@ func FuzzREST(f *testing.F) {
 		target.RawQuery = query
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		request := httptest.NewRequestWithContext(ctx, r.verb, "/", bytes.NewReader(body))
+		request := httptest.NewRequestWithContext(ctx, r.verb, "http://localhost/", bytes.NewReader(body))
 		request.URL = target
 		request.Header.Set("Content-Type", contentType)
 		w := httptest.NewRecorder()

@@ -155,7 +155,7 @@ func TestHTTPCompressedBodies(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.Close()
-			r := httptest.NewRequest("POST", "/v2/models/news/infer", &body)
+			r := httptest.NewRequest("POST", "http://localhost/v2/models/news/infer", &body)
 			r.Header.Set("Content-Encoding", name)
 			answer := httptest.NewRecorder()
 			handler.ServeHTTP(answer, r)

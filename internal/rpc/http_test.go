@@ -148,7 +148,7 @@ func TestHTTPDatatypesRoundTrip(t *testing.T) {
 				}
 				body := fmt.Sprintf(`{"inputs":[{"name":"x","datatype":%q,"shape":[%d],"data":%s}]}`, datatype, n, data)
 				w := httptest.NewRecorder()
-				handler.ServeHTTP(w, httptest.NewRequest("POST", "/v2/models/echo-"+strings.ToLower(datatype)+"/infer", strings.NewReader(body)))
+				handler.ServeHTTP(w, httptest.NewRequest("POST", "http://localhost/v2/models/echo-"+strings.ToLower(datatype)+"/infer", strings.NewReader(body)))
 				var a struct {
 					Outputs []struct {
 						Datatype string
@@ -268,7 +268,7 @@ func (zeros) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte{' 
 
 func TestHTTPBodyIsBounded(t *testing.T) {
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest("POST", "/v2/models/news/infer", io.LimitReader(zeros{}, 1<<40))
+	r := httptest.NewRequest("POST", "http://localhost/v2/models/news/infer", io.LimitReader(zeros{}, 1<<40))
 	NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, quiet())).ServeHTTP(w, r)
 	if w.Code != http.StatusRequestEntityTooLarge || w.Body.String() != `{"error":"the body has more than 67108864 bytes"}`+"\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
@@ -276,7 +276,7 @@ func TestHTTPBodyIsBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w = httptest.NewRecorder()
-	r = httptest.NewRequest("POST", "/v2/models/pair/infer", strings.NewReader(`{"inputs":[{"name":"a","datatype":"FP32","shape":[0,2],"data":[]},{"name":"b","datatype":"INT64","shape":[0],"data":[]}]}`)).WithContext(ctx)
+	r = httptest.NewRequest("POST", "http://localhost/v2/models/pair/infer", strings.NewReader(`{"inputs":[{"name":"a","datatype":"FP32","shape":[0,2],"data":[]},{"name":"b","datatype":"INT64","shape":[0],"data":[]}]}`)).WithContext(ctx)
 	if NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, quiet())).ServeHTTP(w, r); w.Code != statusClientGone {
 		t.Errorf("a client that left: %d %s", w.Code, w.Body)
 	}
@@ -298,7 +298,7 @@ func TestHTTPSlowHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET /v2 HTTP/1.1\r\nHost: a\r\nX-"); err != nil {
+	if _, err := io.WriteString(conn, "GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-"); err != nil {
 		t.Fatal(err)
 	}
 	if status, _ := call(t, server, "GET", "/v2", ""); status != 200 {
@@ -314,7 +314,7 @@ func TestHTTPLogsWhatIsTheServersFault(t *testing.T) {
 	for model, want := range map[string]string{"fails": "open /secret/file: no", "panics": "at the graph", "nan": "", "sports": ""} {
 		var lines bytes.Buffer
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest("POST", "/v2/models/"+model+"/infer", strings.NewReader(`{"inputs":[{"name":"x","datatype":"BOOL","shape":[0],"data":[]}]}`))
+		r := httptest.NewRequest("POST", "http://localhost/v2/models/"+model+"/infer", strings.NewReader(`{"inputs":[{"name":"x","datatype":"BOOL","shape":[0],"data":[]}]}`))
 		log := slog.New(slog.NewTextHandler(&lines, nil))
 		NewHTTPHandler(NewServer(newInference(t), controlpb.UnimplementedControlServer{}, log)).ServeHTTP(w, r)
 		if want == "" && lines.Len() > 0 || !strings.Contains(lines.String(), want) {
@@ -348,7 +348,7 @@ func TestMetrics(t *testing.T) {
 		call(t, server, "POST", "/v2/models/"+model+"/infer", `{"inputs":[{"name":"x","datatype":"BOOL","shape":[0],"data":[]}]}`)
 	}
 	w := httptest.NewRecorder()
-	s.Metrics.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	s.Metrics.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 	for _, want := range []string{
 		`nv_inference_request_success{model="news",version="2"} 2`,
 		`nv_inference_request_success{model="news",version="1"} 1`,

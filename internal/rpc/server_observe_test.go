@@ -71,7 +71,7 @@ func TestTraces(t *testing.T) {
 			return err
 		},
 		"HTTP": func(s *Server) error {
-			r := httptest.NewRequest("POST", "/v2/models/news/infer", strings.NewReader(`{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["sport"]}]}`))
+			r := httptest.NewRequest("POST", "http://localhost/v2/models/news/infer", strings.NewReader(`{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["sport"]}]}`))
 			r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 			NewHTTPHandler(s).ServeHTTP(httptest.NewRecorder(), r)
 			return nil
@@ -106,7 +106,7 @@ func TestRequestIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := NewServer(newInference(t), controlpb.UnimplementedControlServer{}, log)
-	r := httptest.NewRequest("POST", "/v2/models/fails/infer", strings.NewReader(`{"inputs":[{"name":"x","datatype":"BOOL","shape":[0],"data":[]}]}`))
+	r := httptest.NewRequest("POST", "http://localhost/v2/models/fails/infer", strings.NewReader(`{"inputs":[{"name":"x","datatype":"BOOL","shape":[0],"data":[]}]}`))
 	r.Header.Set("X-Request-Id", "desk-7")
 	w := httptest.NewRecorder()
 	NewHTTPHandler(s).ServeHTTP(w, r)
@@ -114,7 +114,7 @@ func TestRequestIDs(t *testing.T) {
 		t.Errorf("%v %s", w.Header(), &lines)
 	}
 	w = httptest.NewRecorder()
-	NewHTTPHandler(s).ServeHTTP(w, httptest.NewRequest("GET", "/v2", nil))
+	NewHTTPHandler(s).ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v2", nil))
 	if len(w.Header().Get("X-Request-Id")) < 20 {
 		t.Errorf("%v", w.Header())
 	}
@@ -145,7 +145,7 @@ func TestDrainAnswersOnAndIsNotReady(t *testing.T) {
 			t.Errorf("%v %v", h, err)
 		}
 		w := httptest.NewRecorder()
-		if handler.ServeHTTP(w, httptest.NewRequest("GET", "/v2/health/ready", nil)); (w.Code == 200) != want {
+		if handler.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v2/health/ready", nil)); (w.Code == 200) != want {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	}
@@ -156,7 +156,7 @@ func TestDrainAnswersOnAndIsNotReady(t *testing.T) {
 		t.Error(err)
 	}
 	w := httptest.NewRecorder()
-	if handler.ServeHTTP(w, httptest.NewRequest("GET", "/v2/health/live", nil)); w.Code != 200 {
+	if handler.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v2/health/live", nil)); w.Code != 200 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
@@ -198,7 +198,7 @@ func TestHTTPSlowReaderAndWriter(t *testing.T) {
 		}
 		return conn
 	}
-	reader := dial("GET /v1/jobs/1/logs HTTP/1.1\r\nHost: a\r\n\r\n")
+	reader := dial("GET /v1/jobs/1/logs HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	defer reader.Close()
 	if status, _ := call(t, server, "GET", "/v2/health/live", ""); status != 200 {
 		t.Errorf("another is answered %d", status)
@@ -209,8 +209,8 @@ func TestHTTPSlowReaderAndWriter(t *testing.T) {
 		t.Error("a reader that does not read is waited for")
 	}
 	for name, text := range map[string]string{
-		"tensors": "POST /v2/models/news/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{",
-		"upload":  "POST /v1/data HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nne",
+		"tensors": "POST /v2/models/news/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+		"upload":  "POST /v1/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nne",
 	} {
 		writer := dial(text)
 		writer.SetReadDeadline(time.Now().Add(5 * time.Second))
