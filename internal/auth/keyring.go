@@ -83,18 +83,36 @@ func (k *Keyring) Authenticate(secret string, now time.Time) (Token, error) {
 	digest := sha256.Sum256([]byte(secret))
 	// In constant time, also for an id that is not there.
 	if subtle.ConstantTimeCompare(digest[:], t.Digest[:]) != 1 || !known {
-		return Token{}, unauthenticated("the token is not known here").
-			WithRemedy("set GALLEY_TOKEN to a token of this server; `galley auth token create` makes one")
+		return Token{}, unknown()
 	}
-	switch {
-	case !t.Revoked.IsZero():
-		return Token{}, unauthenticated("the token %s (%s) was revoked on %s", t.ID, t.Name, day(t.Revoked)).
-			WithRemedy("ask an admin for another")
-	case !t.Live(now):
-		return Token{}, unauthenticated("the token %s (%s) expired on %s", t.ID, t.Name, day(t.Expires)).
-			WithRemedy("ask an admin for another; `galley auth token rotate` renews one before it expires")
+	if err := t.dead(now); err != nil {
+		return Token{}, err
 	}
 	return t, nil
+}
+
+// Check returns the error of a token that no longer opens anything, nil of a
+// live one: what was begun with it may go on for long.
+func (k *Keyring) Check(id string, now time.Time) error {
+	now = k.advance(now)
+	t, known := k.Get(id)
+	if !known {
+		return unknown()
+	}
+	return t.dead(now)
+}
+
+// dead is the error of a token that is revoked or has expired.
+func (t Token) dead(now time.Time) error {
+	switch {
+	case !t.Revoked.IsZero():
+		return unauthenticated("the token %s (%s) was revoked on %s", t.ID, t.Name, day(t.Revoked)).
+			WithRemedy("ask an admin for another")
+	case !t.Live(now):
+		return unauthenticated("the token %s (%s) expired on %s", t.ID, t.Name, day(t.Expires)).
+			WithRemedy("ask an admin for another; `galley auth token rotate` renews one before it expires")
+	}
+	return nil
 }
 
 // advance returns the latest time that any call came with: a clock that jumps
@@ -112,6 +130,11 @@ func (k *Keyring) advance(now time.Time) time.Time {
 
 func unauthenticated(format string, args ...any) *galley.Error {
 	return galley.Errorf(galley.Unauthenticated, "token", format, args...)
+}
+
+func unknown() error {
+	return unauthenticated("the token is not known here").
+		WithRemedy("set GALLEY_TOKEN to a token of this server; `galley auth token create` makes one")
 }
 
 // Missing is the error of a request that shows no token where one is needed.

@@ -53,6 +53,9 @@ func (t *Tokens) Authenticate(secret string) (auth.Token, error) {
 	return t.ring.Authenticate(secret, t.Now())
 }
 
+// Check returns the error of a token that no longer opens anything.
+func (t *Tokens) Check(id string) error { return t.ring.Check(id, t.Now()) }
+
 // HasLive reports whether there is a live token with a role.
 func (t *Tokens) HasLive(r auth.Role) bool { return t.ring.HasLive(r, t.Now()) }
 

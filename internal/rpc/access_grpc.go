@@ -35,7 +35,7 @@ func (e *Entrance) unary(ctx context.Context, request any, info *grpc.UnaryServe
 func (e *Entrance) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, err := e.enter(stream.Context(), info.FullMethod)
 	if err == nil {
-		err = handler(service, &enteredStream{stream, ctx})
+		err = handler(service, e.entered(stream, ctx))
 	}
 	if err != nil {
 		e.noteRefusal(ctx, info.FullMethod, err)
@@ -50,6 +50,37 @@ type enteredStream struct {
 }
 
 func (s *enteredStream) Context() context.Context { return s.ctx }
+
+// entered gives a stream its caller's context, and ends it at the next message
+// once the caller's token is dead: it may live as long as the job it follows.
+func (e *Entrance) entered(stream grpc.ServerStream, ctx context.Context) grpc.ServerStream {
+	s := enteredStream{stream, ctx}
+	caller, _ := auth.CallerOf(ctx)
+	if caller.Token == "" {
+		return &s
+	}
+	return &tokenStream{s, func() error { return e.tokens.Check(caller.Token) }}
+}
+
+// A tokenStream is a stream on a token, which each message asks for.
+type tokenStream struct {
+	enteredStream
+	check func() error
+}
+
+func (s *tokenStream) SendMsg(m any) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	return s.enteredStream.SendMsg(m)
+}
+
+func (s *tokenStream) RecvMsg(m any) error {
+	if err := s.enteredStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return s.check()
+}
 
 // enter admits the caller of a method and checks that it may call it.
 func (e *Entrance) enter(ctx context.Context, method string) (context.Context, error) {
