@@ -108,6 +108,7 @@ func (g *gateway) serve(a *httpAPI, route route, w http.ResponseWriter, r *http.
 	if err := g.call(ctx, a, route, r, answer); err != nil {
 		transport.copyHeader(w)
 		if !answer.begun {
+			answer.stalls() // the method may have taken longer than any answer
 			a.failControl(w, err)
 			return
 		}

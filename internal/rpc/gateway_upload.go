@@ -48,7 +48,7 @@ func newUpload(route route, r *http.Request, control *http.ResponseController, s
 	if field := u.message.Fields().ByName(pieceField); field == nil || field.Message().FullName() != (&controlpb.FilePiece{}).ProtoReflect().Descriptor().FullName() {
 		return nil, galley.Errorf(galley.Unimplemented, route.path, "is answered over gRPC only")
 	}
-	r.Body = &stallingBody{r.Body, control, stall}
+	r.Body = &stallingBody{ReadCloser: r.Body, control: control, stall: stall}
 	form, err := r.MultipartReader()
 	if err != nil {
 		return nil, galley.Errorf(galley.InvalidArgument, "body", "is no multipart form").
@@ -171,10 +171,17 @@ type stallingBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	stall   time.Duration
+	ended   error
 }
 
-func (b *stallingBody) Read(p []byte) (int, error) {
+func (b *stallingBody) Read(p []byte) (n int, err error) {
+	// From its end on the connection is watched for its client's leaving: a
+	// deadline then would end a request that takes its time.
+	if b.ended != nil {
+		return 0, b.ended
+	}
 	// Not all requests of tests have deadlines.
 	_ = b.control.SetReadDeadline(time.Now().Add(b.stall))
-	return b.ReadCloser.Read(p)
+	n, b.ended = b.ReadCloser.Read(p)
+	return n, b.ended
 }

@@ -46,6 +46,7 @@ func (n *Newsroom) classify(ctx context.Context, r *newsroompb.ClassifyRequest) 
 	}
 	defer lease.Release()
 	if err := classifies(lease); err != nil {
+		lease.Refuse(err)
 		return nil, err
 	}
 	input, err := session.NewStrings(texts, int64(len(texts)))
