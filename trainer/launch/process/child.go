@@ -20,14 +20,48 @@ import (
 
 const (
 	defaultGrace = time.Minute
-	// linger is how long the pipes of a child that has exited may stay open:
-	// a process that it left behind may hold them.
+	// linger is how long a pipe of a child that has exited may stay open with
+	// nothing in it: a process that it left behind may hold it.
 	linger = 2 * time.Second
+	// left is the most that is read of a pipe after its child has exited: more
+	// than a pipe holds, so that the child's last message is among it.
+	left = 4 << 20
 )
+
+// A tail reads a pipe to what a child wrote last. Once the child has exited, it
+// ends when nothing comes any more, however long who reads it takes.
+type tail struct {
+	file   *os.File
+	exited atomic.Bool
+	read   int64 // since it noticed; of the reader
+}
+
+func (t *tail) Read(p []byte) (int, error) {
+	exited := t.exited.Load()
+	if exited {
+		if t.read > left {
+			return 0, io.EOF
+		}
+		_ = t.file.SetReadDeadline(time.Now().Add(linger))
+	}
+	n, err := t.file.Read(p)
+	if exited {
+		t.read += int64(n)
+	}
+	return n, err
+}
+
+// exit says that the child has exited, also to a read that waits.
+func (t *tail) exit() {
+	t.exited.Store(true)
+	_ = t.file.SetReadDeadline(time.Now().Add(linger))
+}
 
 // A child is an attempt in a process of its own.
 type child struct {
 	pipes   *pipes
+	events  tail
+	log     tail
 	grace   time.Duration
 	reports chan launch.Report
 	readers sync.WaitGroup
@@ -50,6 +84,7 @@ func newChild(p *pipes, grace time.Duration) *child {
 		grace = defaultGrace
 	}
 	c := &child{pipes: p, grace: grace, reports: make(chan launch.Report, 64), done: make(chan struct{})}
+	c.events.file, c.log.file = p.events, p.log
 	c.readers.Add(2)
 	return c
 }
@@ -94,7 +129,7 @@ func (c *child) feed(request []byte) {
 // readMessages passes on events and keeps the final message.
 func (c *child) readMessages() {
 	defer c.readers.Done()
-	lines := bufio.NewScanner(c.pipes.events)
+	lines := bufio.NewScanner(&c.events)
 	lines.Buffer(make([]byte, 0, 4096), maxMessage)
 	for lines.Scan() {
 		var m message
@@ -112,14 +147,14 @@ func (c *child) readMessages() {
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
 		c.final = &message{Error: galley.Errorf(galley.Internal, "attempt", "it reported a message of more than %d bytes", maxMessage)}
 		c.Kill()
-		_, _ = io.Copy(io.Discard, c.pipes.events)
+		_, _ = io.Copy(io.Discard, &c.events)
 	}
 }
 
 // readLog passes on the lines of the log, each cut to maxLine.
 func (c *child) readLog() {
 	defer c.readers.Done()
-	r := bufio.NewReaderSize(c.pipes.log, maxLine)
+	r := bufio.NewReaderSize(&c.log, maxLine)
 	for {
 		line, more, err := r.ReadLine()
 		if err != nil {
@@ -148,9 +183,8 @@ func namesCrash(line string) bool {
 // exited settles the outcome of a child that ended with err.
 func (c *child) exited(err error) {
 	killGroup(c.process)
-	deadline := time.Now().Add(linger)
-	_ = c.pipes.events.SetReadDeadline(deadline)
-	_ = c.pipes.log.SetReadDeadline(deadline)
+	c.events.exit()
+	c.log.exit()
 	c.readers.Wait()
 	close(c.reports)
 	c.pipes.close()

@@ -83,6 +83,11 @@ func (actor) Train(ctx context.Context, r engine.Request, report func(engine.Eve
 	case "wide":
 		report(engine.Event{Kind: engine.Note, Message: strings.Repeat("x", 1<<20)})
 		return engine.Result{Bundle: strings.Repeat("x", 2<<20)}, nil
+	case "talkative":
+		for i := range 200 {
+			report(engine.Event{Kind: engine.Progress, Step: i + 1, Steps: 200})
+		}
+		return engine.Result{Steps: 200}, nil
 	case "stubborn":
 		report(engine.Event{Kind: engine.Started})
 		select {}
@@ -141,6 +146,21 @@ func TestFinish(t *testing.T) {
 	}
 	if strings.Join(lines, "|") != "a line|on stdout" {
 		t.Errorf("lines %q", lines)
+	}
+}
+
+// Whoever stores reports may be slow: what an attempt said before it exited is
+// heard to the end.
+func TestSlowListener(t *testing.T) {
+	a, events := start(t, launcher(), "talkative"), 0
+	for r := range a.Reports() {
+		if r.Event != nil {
+			events++
+			time.Sleep((linger + time.Second) / 200)
+		}
+	}
+	if o := a.Wait(); o.Ending != launch.Finished || o.Result.Steps != 200 || events != 200 {
+		t.Errorf("%d events, %+v", events, o)
 	}
 }
 
