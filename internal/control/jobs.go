@@ -234,6 +234,11 @@ func (c *Control) Jobs(ctx context.Context, q store.JobQuery) ([]trainer.Job, er
 	return c.store.Jobs(ctx, q)
 }
 
+// CountJobs returns how many jobs are in a phase.
+func (c *Control) CountJobs(ctx context.Context, phase trainer.Phase) (int, error) {
+	return c.store.CountJobs(ctx, phase)
+}
+
 // Cancel ends a job: at once if it waits, else after its attempt has stored a
 // checkpoint.
 func (c *Control) Cancel(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {

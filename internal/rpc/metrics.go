@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +11,6 @@ import (
 
 	"galley"
 	"galley/internal/control"
-	"galley/internal/store"
 	"galley/trainer"
 )
 
@@ -61,7 +59,7 @@ func (m *Metrics) WatchJobs(c *control.Control) { m.registry.MustRegister(unfini
 // would have to be counted through all of history.
 type unfinished struct{ control *control.Control }
 
-var jobsDesc = prometheus.NewDesc("galley_jobs", "Jobs that wait or run, by phase; counted up to "+strconv.Itoa(store.MaxList)+".", []string{"phase"}, nil)
+var jobsDesc = prometheus.NewDesc("galley_jobs", "Jobs that wait or run, by phase.", []string{"phase"}, nil)
 
 // scrapeTime bounds one reading of the jobs.
 const scrapeTime = 5 * time.Second
@@ -72,11 +70,11 @@ func (u unfinished) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
 	defer cancel()
 	for _, phase := range []trainer.Phase{trainer.Queued, trainer.Running} {
-		jobs, err := u.control.Jobs(ctx, store.JobQuery{Phases: []trainer.Phase{phase}, Limit: store.MaxList})
+		n, err := u.control.CountJobs(ctx, phase)
 		if err != nil {
 			ch <- prometheus.NewInvalidMetric(jobsDesc, err)
 			return
 		}
-		ch <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(len(jobs)), string(phase))
+		ch <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(n), string(phase))
 	}
 }

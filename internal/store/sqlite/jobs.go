@@ -141,6 +141,15 @@ func (s *Store) Jobs(ctx context.Context, q store.JobQuery) ([]trainer.Job, erro
 	return out, err
 }
 
+// CountJobs returns how many jobs are in a phase.
+func (s *Store) CountJobs(ctx context.Context, phase trainer.Phase) (int, error) {
+	var n int
+	err := s.view(ctx, "jobs", func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT count(*) FROM jobs WHERE phase = ?`, string(phase)).Scan(&n)
+	})
+	return n, err
+}
+
 // AppendLines adds lines to a job's log, of which the last MaxLines are kept.
 // They get the next numbers.
 func (s *Store) AppendLines(ctx context.Context, job string, lines []store.Line) error {

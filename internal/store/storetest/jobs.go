@@ -96,6 +96,11 @@ func testJobs(t *testing.T, s Store) {
 		}
 		wantEqual(t, fmt.Sprint(tt.q), strings.Join(ids, " "), tt.want)
 	}
+	for phase, want := range map[trainer.Phase]int{trainer.Queued: 3, trainer.Running: 2, trainer.Failed: 0} {
+		if n := must[int](t)(s.CountJobs(ctx, phase)); n != want {
+			t.Errorf("%d jobs are %s, not %d", n, phase, want)
+		}
+	}
 }
 
 func testJobConflict(t *testing.T, s Store) {

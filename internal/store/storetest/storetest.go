@@ -29,6 +29,7 @@ type Store interface {
 	SaveJob(ctx context.Context, j trainer.Job, c store.Commit) (trainer.Job, error)
 	Job(ctx context.Context, id string) (trainer.Job, error)
 	Jobs(ctx context.Context, q store.JobQuery) ([]trainer.Job, error)
+	CountJobs(ctx context.Context, phase trainer.Phase) (int, error)
 	AppendLines(ctx context.Context, job string, lines []store.Line) error
 	Lines(ctx context.Context, job string, after int64, limit int) ([]store.Line, error)
 	PendingEffects(ctx context.Context, limit int) ([]store.Effect, error)
