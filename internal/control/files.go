@@ -143,6 +143,33 @@ func (c *Control) modelFiles(ctx context.Context, d galley.Digest) ([]registry.A
 	}
 }
 
+// writeWhole writes a file that only this user may read: it is there whole or
+// not at all, also after a loss of power.
+func writeWhole(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return fileError(path, err)
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fileError(path, errors.Join(err, os.Remove(f.Name())))
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder flushes a folder's entries.
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fileError(dir, err)
+	}
+	return fileError(dir, errors.Join(f.Sync(), f.Close()))
+}
+
 // metricsLine writes metrics in the order of their names.
 func metricsLine(metrics map[string]float64) string {
 	var parts []string

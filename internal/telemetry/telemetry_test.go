@@ -82,9 +82,8 @@ func TestServerFollowsItsCaller(t *testing.T) {
 			t.Errorf("flags %s: traced is %t", flags, Traced(ctx))
 		}
 		Part(ctx, "queue", time.Unix(1, 0), time.Second)
-		_, run := Begin(ctx, "run")
-		run.Set("model", "news@1")
-		run.End(nil)
+		request.Set("model", "news@1")
+		Part(ctx, "run", time.Unix(2, 0), time.Second)
 		request.End(galley.Errorf(galley.Unavailable, "news", "no"))
 		got := kept.GetSpans()
 		if len(got) != want {
@@ -112,10 +111,8 @@ func TestNoTracer(t *testing.T) {
 	}
 	ctx, span := tracer.Server(t.Context(), "a", nil)
 	Part(ctx, "b", time.Now(), 0)
-	_, inner := Begin(ctx, "c")
-	inner.Set("a", "b")
-	inner.End(errors.New("x"))
-	span.End(nil)
+	span.Set("a", "b")
+	span.End(errors.New("x"))
 	if err := tracer.Close(t.Context()); err != nil || Traced(ctx) {
 		t.Error(err)
 	}

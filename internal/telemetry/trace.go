@@ -87,18 +87,8 @@ func (t *Tracer) Server(ctx context.Context, name string, get func(header string
 	return ctx, Span{span}
 }
 
-// A Span is a part of a request's time. The zero value is of no trace.
+// A Span is the time of a request. The zero value is of no trace.
 type Span struct{ span trace.Span }
-
-// Begin begins a part of the request that ctx belongs to, if that is traced.
-func Begin(ctx context.Context, name string) (context.Context, Span) {
-	parent := trace.SpanFromContext(ctx)
-	if !parent.IsRecording() {
-		return ctx, Span{}
-	}
-	ctx, span := parent.TracerProvider().Tracer("galley").Start(ctx, name)
-	return ctx, Span{span}
-}
 
 // Part adds a part of the request that ctx belongs to, if that is traced,
 // which has ended already.
@@ -114,14 +104,14 @@ func Part(ctx context.Context, name string, began time.Time, took time.Duration)
 // Traced reports whether the request that ctx belongs to is traced.
 func Traced(ctx context.Context) bool { return trace.SpanFromContext(ctx).IsRecording() }
 
-// Set notes a property of the part.
+// Set notes a property of the request.
 func (s Span) Set(name, value string) {
 	if s.span != nil {
 		s.span.SetAttributes(attribute.String(name, value))
 	}
 }
 
-// End ends the part, with the error that it ended in, if any.
+// End ends the request, with the error that it ended in, if any.
 func (s Span) End(err error) {
 	if s.span == nil {
 		return
