@@ -8,10 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"galley/internal/faults"
 )
 
 // kills is how often the job is killed.
@@ -58,7 +59,11 @@ func TestKilledJobMakesTheSameModel(t *testing.T) {
 		if j.Phase == "failed" { // three in a row died before a checkpoint
 			s.ask(t, "jobs", "resume", id)
 		}
-		killed += s.killAttempts(t)
+		n, err := faults.KillChildren(s.process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed += n
 	}
 	j := wait(id)
 	if j.Phase == "failed" {
@@ -87,15 +92,25 @@ func TestKilledJobMakesTheSameModel(t *testing.T) {
 
 // A server is `galley up` in a process of its own.
 type server struct {
-	process *os.Process
-	address string
+	process             *os.Process
+	address             string // gRPC
+	http, metrics, said string
+	ended               chan error
 }
 
 // startServer serves the home until the test ends.
 func startServer(t *testing.T, h *trainedHome) *server {
 	t.Helper()
-	c := exec.Command("galley", "up", "--listen-http", "127.0.0.1:0", "--listen-grpc", "127.0.0.1:0", "--listen-metrics", "127.0.0.1:0", "--home", filepath.Join(h.dir, "home"))
-	c.Env = append(os.Environ(), "GALLEY_ORT_LIB="+h.runtime)
+	s := spawnServer(t, filepath.Join(h.dir, "home"), h.runtime)
+	t.Cleanup(func() { s.drain(t) })
+	return s
+}
+
+// spawnServer serves a home until it is stopped, by whatever means.
+func spawnServer(t *testing.T, home, runtime string) *server {
+	t.Helper()
+	c := exec.Command("galley", "up", "--listen-http", "127.0.0.1:0", "--listen-grpc", "127.0.0.1:0", "--listen-metrics", "127.0.0.1:0", "--home", home)
+	c.Env = append(os.Environ(), "GALLEY_ORT_LIB="+runtime)
 	stderr, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -103,29 +118,33 @@ func startServer(t *testing.T, h *trainedHome) *server {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{process: c.Process}
+	s := &server{process: c.Process, ended: make(chan error, 1)}
 	lines := bufio.NewScanner(stderr)
 	for s.address == "" && lines.Scan() {
-		if _, after, ok := strings.Cut(lines.Text(), " grpc="); ok {
-			s.address, _, _ = strings.Cut(after, " ")
+		s.said += lines.Text() + "\n"
+		if _, err := fmt.Sscanf(lines.Text(), "ready http=%s grpc=%s metrics=%s", &s.http, &s.address, &s.metrics); err != nil {
+			s.address = ""
 		}
 	}
-	ended := make(chan error, 1)
 	go func() {
 		for lines.Scan() { // so that the server never waits for a reader
+			s.said += lines.Text() + "\n" // to be read after the end
 		}
-		ended <- c.Wait()
+		s.ended <- c.Wait()
 	}()
-	t.Cleanup(func() {
-		_ = c.Process.Signal(syscall.SIGTERM)
-		if err := <-ended; err != nil {
-			t.Errorf("the server: %v", err)
-		}
-	})
 	if s.address == "" {
-		t.Fatal("the server did not become ready")
+		t.Fatalf("the server did not become ready: %v: %s", <-s.ended, s.said)
 	}
 	return s
+}
+
+// drain stops the server politely.
+func (s *server) drain(t *testing.T) {
+	t.Helper()
+	_ = s.process.Signal(syscall.SIGTERM)
+	if err := <-s.ended; err != nil {
+		t.Errorf("the server: %v: %s", err, s.said)
+	}
 }
 
 // An answer is what this test reads of the program's JSON.
@@ -162,34 +181,4 @@ func (s *server) model(t *testing.T, ref string) string {
 	}
 	t.Fatalf("%s has no graph", ref)
 	return ""
-}
-
-// killAttempts kills the server's children, which are attempts of jobs, and
-// returns how many there were.
-func (s *server) killAttempts(t *testing.T) (n int) {
-	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range stats {
-		stat, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		// PID (NAME) STATE PARENT …, and a name may hold anything.
-		name, rest, ok := strings.Cut(string(stat), ") ")
-		var pid, parent int
-		var state string
-		if _, err := fmt.Sscan(name, &pid); err != nil || !ok {
-			continue
-		}
-		if _, err := fmt.Sscan(rest, &state, &parent); err != nil || parent != s.process.Pid || state == "Z" {
-			continue
-		}
-		if syscall.Kill(pid, syscall.SIGKILL) == nil {
-			n++
-		}
-	}
-	return n
 }

@@ -39,6 +39,8 @@ func TestMain(m *testing.M) {
 			os.Exit(process.Main(drivers))
 		case "server":
 			os.Exit(server(os.Args[2]))
+		case "faults":
+			os.Exit(loadedServer(os.Args[2:]))
 		}
 	}
 	// The race detector would keep each child for a second.
@@ -66,11 +68,14 @@ const (
 	starves = 667
 )
 
-const stepTime = 2 * time.Millisecond
+// The steps of a tumbler.
+const (
+	stepTime      = 2 * time.Millisecond
+	stepsPerEpoch = 20
+)
 
 func (tumbler) Train(ctx context.Context, r engine.Request, report func(engine.Event)) (engine.Result, error) {
-	const perEpoch = 20
-	steps := r.Spec.Recipe.Epochs * perEpoch
+	steps := r.Spec.Recipe.Epochs * stepsPerEpoch
 	var state tumble
 	path := filepath.Join(r.WorkDir, "state.json")
 	if data, err := os.ReadFile(path); err == nil {
@@ -81,12 +86,11 @@ func (tumbler) Train(ctx context.Context, r engine.Request, report func(engine.E
 	save := func() error {
 		data, err := json.Marshal(state)
 		if err == nil {
-			err = os.WriteFile(path+".tmp", data, 0o600)
+			err = writeWhole(path, data)
 		}
 		if err == nil {
-			err = os.Rename(path+".tmp", path)
+			report(engine.Event{Kind: engine.Checkpointed, Step: state.Step, Steps: steps})
 		}
-		report(engine.Event{Kind: engine.Checkpointed, Step: state.Step, Steps: steps})
 		return err
 	}
 	report(engine.Event{Kind: engine.Started, Step: state.Step, Steps: steps})
