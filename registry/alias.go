@@ -147,7 +147,7 @@ func expect(a Alias, r Request) error {
 		return nil
 	}
 	return galley.Errorf(galley.Aborted, r.Model+":"+r.Alias, "is at generation %d, not %d: someone moved it meanwhile", a.Generation, r.Expect).
-		WithRemedy("look at it again with galley models show %s, then repeat with --expect %d", r.Model, a.Generation)
+		WithRemedy("look at it again with galley models history %s, then repeat with --expect %d", r.Model, a.Generation)
 }
 
 func change(a Alias, r Request, m Move, from int) Change {

@@ -259,13 +259,13 @@ func cancel(j Job, e CancelAsked) (Job, []Effect, error) {
 		j.Cancelling, j.Updated = true, e.At
 		return j, []Effect{StopAttempt{len(j.Attempts)}}, nil
 	default:
-		return j, nil, galley.Errorf(galley.FailedPrecondition, j.ID, "is %s and cannot be cancelled", j.state())
+		return j, nil, galley.Errorf(galley.FailedPrecondition, j.ID, "%s and cannot be cancelled", j.state())
 	}
 }
 
 func resume(j Job, e ResumeAsked) (Job, []Effect, error) {
 	if j.Phase != Failed && j.Phase != Cancelled {
-		return j, nil, galley.Errorf(galley.FailedPrecondition, j.ID, "is %s and has nothing to resume", j.state())
+		return j, nil, galley.Errorf(galley.FailedPrecondition, j.ID, "%s and has nothing to resume", j.state())
 	}
 	j.Phase, j.Error, j.Updated, j.QueuedAt = Queued, nil, e.At, e.At
 	j.Resumed = len(j.Attempts)
@@ -284,12 +284,15 @@ func (j Job) publishing() bool {
 	return j.Phase == Running && n > 0 && j.Attempts[n-1].Outcome == "finished"
 }
 
-// state is the phase as a message says it.
+// state says the phase, as the beginning of a message.
 func (j Job) state() string {
-	if j.publishing() {
-		return "being published"
+	switch {
+	case j.publishing():
+		return "is being published"
+	case j.Phase == Succeeded, j.Phase == Failed:
+		return "has " + string(j.Phase)
 	}
-	return string(j.Phase)
+	return "is " + string(j.Phase)
 }
 
 // barren counts the last attempts since someone resumed the job that crashed
