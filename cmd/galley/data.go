@@ -190,7 +190,7 @@ func printRejected(w io.Writer, rejected []rejectionJSON, total int64) {
 	if total == 0 {
 		return
 	}
-	fmt.Fprintf(w, "%d rows were left out:\n", total)
+	fmt.Fprintf(w, "%d %s left out:\n", total, plural(int(total), "row was", "rows were"))
 	for i, r := range rejected {
 		if i == 10 {
 			fmt.Fprintf(w, "  … -o json lists up to a thousand\n")

@@ -33,6 +33,9 @@ says what the gate of alias prod would: exit code 0 also if it would refuse.`,
 				return galley.Errorf(galley.Unimplemented, "kind Eval", "job files of this kind are not there yet").
 					WithRemedy("write galley eval REF --data …")
 			}
+			if data == "" {
+				return usagef("eval: give --data, a registered dataset or a file; see galley eval --help")
+			}
 			header := &controlpb.EvaluateHeader{Ref: args[0], Split: split, Columns: columns, Baseline: baseline}
 			path := ""
 			if _, err := os.Stat(data); err == nil {
@@ -63,7 +66,6 @@ says what the gate of alias prod would: exit code 0 also if it would refuse.`,
 	f.StringVar(&format, "format", "", "of a file: csv, jsonl or parquet")
 	f.StringVar(&columns, "columns", "", "of a file: text=title+description,label=label")
 	f.BoolVar(&baseline, "baseline", false, "fit TF-IDF with logistic regression on the dataset's train beside it")
-	cobra.CheckErr(c.MarkFlagRequired("data"))
 	return c
 }
 
@@ -90,15 +92,7 @@ func evaluate(ctx context.Context, c controlpb.ControlClient, header *controlpb.
 
 // printReport writes a report for people.
 func printReport(w io.Writer, r map[string]any, indent string) {
-	data, _ := r["dataset"].(map[string]any)
-	name := fmt.Sprint(data["name"])
-	if version, ok := data["version"].(float64); ok {
-		name = fmt.Sprintf("%s@%.0f", name, version)
-	}
-	if split, ok := data["split"].(string); ok {
-		name += " " + split
-	}
-	fmt.Fprintf(w, "%s%v on %s, %v rows\n", indent, r["ref"], name, r["n"])
+	fmt.Fprintf(w, "%s%v on %s, %v rows\n", indent, r["ref"], splitOf(r), r["n"])
 	printMetrics(w, r["metrics"], indent+"  ", "")
 	if slices, ok := r["slices"].([]any); ok {
 		for _, s := range slices {
@@ -121,11 +115,24 @@ func printReport(w io.Writer, r map[string]any, indent string) {
 		const mib = 1 << 20
 		size, _ := resources["size_bytes"].(float64)
 		peak, _ := resources["peak_bytes"].(float64)
-		fmt.Fprintf(w, "%s  resources  %.4v rows a second, %.1f MiB on disk, %.0f MiB peak of the process\n", indent, resources["rows_per_second"], size/mib, peak/mib)
+		fmt.Fprintf(w, "%s  resources  %.0f rows a second, %.1f MiB on disk, %.0f MiB peak of the process\n", indent, resources["rows_per_second"], size/mib, peak/mib)
 	}
 	if gate, ok := r["gate"].(map[string]any); ok {
 		printGate(w, gate, indent+"  ")
 	}
+}
+
+// splitOf names the rows that a report is about.
+func splitOf(r map[string]any) string {
+	data, _ := r["dataset"].(map[string]any)
+	name := fmt.Sprint(data["name"])
+	if version, ok := data["version"].(float64); ok {
+		name = fmt.Sprintf("%s@%.0f", name, version)
+	}
+	if split, ok := data["split"].(string); ok {
+		name += " " + split
+	}
+	return name
 }
 
 func printMetrics(w io.Writer, metrics any, indent, title string) {

@@ -136,21 +136,40 @@ func checkArguments(c *cobra.Command) {
 		if inner == nil && cmd.HasSubCommands() && len(args) > 0 {
 			return usagef("%q is not a command of %q; see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())
 		}
-		var err error
-		if inner != nil {
-			err = inner(cmd, args)
+		if inner != nil && inner(cmd, args) != nil {
+			return usagef("%s takes %s, and %d %s given; see %s --help", cmd.CommandPath(), operandsOf(cmd), len(args), plural(len(args), "was", "were"), cmd.CommandPath())
 		}
-		if err == nil {
-			err = cmd.ValidateRequiredFlags()
-		}
-		if err != nil {
-			return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		if err := cmd.ValidateRequiredFlags(); err != nil {
+			return usagef("%w; see %s --help", err, cmd.CommandPath())
 		}
 		return nil
 	}
 	if c.Run == nil && c.RunE == nil {
 		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
+}
+
+// operandsOf are the arguments that a command takes besides its flags, as its
+// usage line has them.
+func operandsOf(c *cobra.Command) string {
+	var names []string
+	for _, word := range strings.Fields(c.Use)[1:] {
+		if strings.HasPrefix(word, "-") {
+			break
+		}
+		names = append(names, word)
+	}
+	if len(names) == 0 {
+		return "no arguments"
+	}
+	return strings.Join(names, " ")
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 // laterCommands are those of the contract whose issue has not come: they are

@@ -91,11 +91,26 @@ func (a *app) printVersion(v *controlpb.Version) {
 			fmt.Fprintf(a.out, "  %-8s %s\n", strings.ReplaceAll(key, "_", " "), value)
 		}
 	}
-	for _, r := range v.GetReports() {
-		printReport(a.out, r.GetReport().AsMap(), "  ")
-	}
+	a.printReports(v.GetReports())
 	if len(v.GetUntrainable()) > 0 {
 		fmt.Fprintf(a.out, "  cannot be trained through: %s\n", strings.Join(v.GetUntrainable(), ", "))
+	}
+}
+
+// printReports writes the newest report of each split for people: the same
+// split is measured again and again.
+func (a *app) printReports(reports []*controlpb.Report) {
+	newest := map[string]int{}
+	for i, r := range reports {
+		newest[splitOf(r.GetReport().AsMap())] = i
+	}
+	for i, r := range reports {
+		if report := r.GetReport().AsMap(); newest[splitOf(report)] == i {
+			printReport(a.out, report, "  ")
+		}
+	}
+	if earlier := len(reports) - len(newest); earlier > 0 {
+		fmt.Fprintf(a.out, "  and %d earlier %s of the same splits: -o json has them\n", earlier, plural(earlier, "report", "reports"))
 	}
 }
 
@@ -109,15 +124,22 @@ func (a *app) modelsListCommand() *cobra.Command {
 					return err
 				}
 				if a.json {
+					type listedJSON struct {
+						Ref     string    `json:"ref"`
+						Digest  string    `json:"digest"`
+						Task    string    `json:"task"`
+						Aliases []string  `json:"aliases"`
+						Created time.Time `json:"created"`
+					}
 					type modelJSON struct {
-						Name     string        `json:"name"`
-						Versions []versionJSON `json:"versions"`
+						Name     string       `json:"name"`
+						Versions []listedJSON `json:"versions"`
 					}
 					models := []modelJSON{}
 					for _, m := range r.GetModels() {
-						out := modelJSON{Name: m.GetName(), Versions: []versionJSON{}}
+						out := modelJSON{Name: m.GetName(), Versions: []listedJSON{}}
 						for _, v := range m.GetVersions() {
-							out.Versions = append(out.Versions, versionOf(v))
+							out.Versions = append(out.Versions, listedJSON{v.GetRef(), v.GetDigest(), v.GetTask(), append([]string{}, v.GetAliases()...), v.GetCreated().AsTime()})
 						}
 						models = append(models, out)
 					}

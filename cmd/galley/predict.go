@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -54,11 +56,19 @@ cannot be scored are left out and reported by line.`,
 				return usagef("predict: --format and --columns need --out")
 			}
 			for _, path := range files {
+				if _, err := formatOf("", path); err == nil {
+					return usagef("predict: %s has rows and columns, and without --out a file has one text a line; add --out scored.jsonl", path)
+				}
+			}
+			for _, path := range files {
 				lines, err := readLines(path)
 				if err != nil {
 					return err
 				}
 				texts = append(texts, lines...)
+			}
+			if len(texts) == 0 && len(files) > 0 {
+				return galley.Errorf(galley.InvalidArgument, strings.Join(files, ", "), "has no text").WithRemedy("write one text a line")
 			}
 			if len(texts) == 0 {
 				return usagef("predict: give --text or --file")
@@ -121,6 +131,10 @@ func (a *app) predictFile(ctx context.Context, ref, path, out, format, columns s
 	})
 }
 
+// maxLine is how long a line of --file is.
+const maxLine = 1 << 20
+
+// readLines reads the texts of a file with one a line, but for empty lines.
 func readLines(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -129,11 +143,22 @@ func readLines(path string) ([]string, error) {
 	defer f.Close()
 	var lines []string
 	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20+1)
-	for s.Scan() && len(lines) <= maxPredictTexts {
-		if text := strings.TrimSpace(s.Text()); text != "" {
+	s.Buffer(nil, maxLine+1)
+	number := 0
+	for len(lines) <= maxPredictTexts && s.Scan() {
+		number++
+		text := strings.TrimSpace(s.Text())
+		if !utf8.ValidString(text) {
+			return nil, galley.Errorf(galley.InvalidArgument, fmt.Sprintf("%s:%d", path, number), "is not valid UTF-8").
+				WithRemedy("convert the file to UTF-8")
+		}
+		if text != "" {
 			lines = append(lines, text)
 		}
+	}
+	if errors.Is(s.Err(), bufio.ErrTooLong) {
+		return nil, galley.Errorf(galley.InvalidArgument, fmt.Sprintf("%s:%d", path, number+1), "is longer than %d bytes", maxLine).
+			WithRemedy("write one text a line")
 	}
 	if err := s.Err(); err != nil {
 		return nil, fileError(path, err)
@@ -238,6 +263,28 @@ func (a *app) printPrediction(p *prediction, texts []string) {
 		if o.Truncated {
 			cut = "  (cut to the model's length)"
 		}
-		fmt.Fprintf(a.out, "  %-14s %.3f  %s%s\n", o.Label, o.Score, texts[i], cut)
+		fmt.Fprintf(a.out, "  %-14s %.3f  %s%s\n", o.Label, o.Score, oneLine(texts[i]), cut)
 	}
+}
+
+// maxShown is how many characters of a text are shown beside its answer.
+const maxShown = 120
+
+// oneLine is a text as a line of a table has it: its beginning, without line
+// breaks and without what would steer a terminal.
+func oneLine(text string) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range text {
+		if n == maxShown {
+			b.WriteString("…")
+			break
+		}
+		if !unicode.IsPrint(r) {
+			r = ' '
+		}
+		b.WriteRune(r)
+		n++
+	}
+	return b.String()
 }

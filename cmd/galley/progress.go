@@ -63,7 +63,8 @@ func (p *progress) lines(j *controlpb.Job) {
 	}
 	if tenth := at.GetStep() * 10 / at.GetSteps(); tenth != p.tenth {
 		p.tenth = tenth
-		fmt.Fprintf(p.out, "%s step %d of %d  %s\n", p.job, at.GetStep(), at.GetSteps(), summary(j))
+		line := fmt.Sprintf("%s step %d of %d  %s", p.job, at.GetStep(), at.GetSteps(), summary(j))
+		fmt.Fprintln(p.out, strings.TrimRight(line, " "))
 	}
 }
 

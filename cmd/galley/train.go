@@ -36,6 +36,10 @@ end; --local implies it.`,
 			if err != nil {
 				return err
 			}
+			if printSpec && a.json {
+				a.printJSON(spec)
+				return nil
+			}
 			if printSpec {
 				text, err := spec.YAML()
 				if err == nil {
