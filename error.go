@@ -60,7 +60,7 @@ func (e *Error) WithRetry(after time.Duration) *Error {
 	return e
 }
 
-// Error returns "subject: message (remedy)".
+// Error returns "subject: message — remedy".
 func (e *Error) Error() string {
 	s := e.Message
 	if e.Subject != "" {

@@ -7,7 +7,6 @@ package galley
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"hash"
 	"io"
 	"regexp"
@@ -43,7 +42,7 @@ func SumDigest(h hash.Hash) Digest {
 // ParseDigest checks that s has the form of a digest.
 func ParseDigest(s string) (Digest, error) {
 	if !digestPattern.MatchString(s) {
-		return "", Errorf(InvalidArgument, "digest", "%q is not a digest", clip(s)).
+		return "", Errorf(InvalidArgument, "digest", "%q is not a digest", Clip(s, 80)).
 			WithRemedy("write sha256: and 64 hexadecimal digits")
 	}
 	return Digest(s), nil
@@ -78,17 +77,8 @@ var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 // subject is what the error calls the name, for example "model".
 func CheckName(subject, s string) error {
 	if !namePattern.MatchString(s) {
-		return Errorf(InvalidArgument, subject, "%q is not a name", clip(s)).
+		return Errorf(InvalidArgument, subject, "%q is not a name", Clip(s, 80)).
 			WithRemedy("use 1 to 63 lower-case letters, digits, dots, dashes or underscores, beginning with a letter or digit")
 	}
 	return nil
-}
-
-// clip shortens text from outside before it enters a message.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	return fmt.Sprintf("%s… (%d bytes)", s[:most], len(s))
 }

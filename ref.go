@@ -25,7 +25,7 @@ func ParseRef(s string) (Ref, error) {
 	if name, number, ok := strings.Cut(s, "@"); ok {
 		n, err := strconv.Atoi(number)
 		if err != nil || n < 1 || n > 1<<30 {
-			return Ref{}, Errorf(InvalidArgument, "ref", "%q has no version number after @", clip(s)).
+			return Ref{}, Errorf(InvalidArgument, "ref", "%q has no version number after @", Clip(s, 80)).
 				WithRemedy("write name@3")
 		}
 		return Ref{Name: name, Version: n}, CheckName("ref", name)

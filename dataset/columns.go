@@ -32,12 +32,12 @@ func ParseColumns(s string) (Columns, error) {
 	for _, part := range strings.Split(s, ",") {
 		field, list, ok := strings.Cut(part, "=")
 		if !ok {
-			return c, galley.Errorf(galley.InvalidArgument, "columns", "%q is not field=column", clip(part)).WithRemedy(columnsRemedy)
+			return c, galley.Errorf(galley.InvalidArgument, "columns", "%q is not field=column", galley.Clip(part, 200)).WithRemedy(columnsRemedy)
 		}
 		to := c.field(strings.TrimSpace(field))
 		switch {
 		case to == nil:
-			return c, galley.Errorf(galley.InvalidArgument, "columns", "%q is not a field", clip(field)).
+			return c, galley.Errorf(galley.InvalidArgument, "columns", "%q is not a field", galley.Clip(field, 200)).
 				WithRemedy("the fields are text, label and language; %s", columnsRemedy)
 		case *to != nil:
 			return c, galley.Errorf(galley.InvalidArgument, "columns", "%s is mapped twice", field).
@@ -46,7 +46,7 @@ func ParseColumns(s string) (Columns, error) {
 		for _, name := range strings.Split(list, "+") {
 			name = strings.TrimSpace(name)
 			if name == "" {
-				return c, galley.Errorf(galley.InvalidArgument, "columns", "%q names no column", clip(part)).WithRemedy(columnsRemedy)
+				return c, galley.Errorf(galley.InvalidArgument, "columns", "%q names no column", galley.Clip(part, 200)).WithRemedy(columnsRemedy)
 			}
 			*to = append(*to, name)
 		}
@@ -115,7 +115,7 @@ func missingColumn(file, name string, found []string) error {
 		shown, more = shown[:30], ", …"
 	}
 	err := galley.Errorf(galley.InvalidArgument, file, "no column %q; the columns are: %s%s",
-		clip(name), clip(strings.Join(shown, ", ")), more)
+		galley.Clip(name, 200), galley.Clip(strings.Join(shown, ", "), 200), more)
 	if len(found) == 1 && strings.ContainsAny(found[0], ";\t|") {
 		return err.WithRemedy("separate the columns with commas")
 	}
@@ -139,13 +139,4 @@ func example(found []string) string {
 		return "text=title+description,label=label"
 	}
 	return strings.TrimSuffix("text="+strings.Join(text, "+")+",label="+label, ",label=")
-}
-
-// clip shortens text from outside before it enters a message.
-func clip(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }

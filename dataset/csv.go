@@ -50,7 +50,7 @@ func newCSVSource(name string, r io.Reader) (*csvSource, error) {
 			return nil, galley.Errorf(galley.InvalidArgument, name, "the header is not valid UTF-8").WithRemedy("save the file as UTF-8")
 		}
 		if slices.Contains(s.header[:i], column) && column != "" {
-			return nil, galley.Errorf(galley.InvalidArgument, name, "two columns are named %q", clip(column)).WithRemedy("rename one")
+			return nil, galley.Errorf(galley.InvalidArgument, name, "two columns are named %q", galley.Clip(column, 200)).WithRemedy("rename one")
 		}
 	}
 	return s, nil

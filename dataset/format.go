@@ -28,7 +28,7 @@ func ParseFormat(s string) (Format, error) {
 		return "", galley.Errorf(galley.Unimplemented, "format", "%s folders cannot be read yet", f).
 			WithRemedy("the formats are csv, jsonl and parquet")
 	default:
-		return "", galley.Errorf(galley.InvalidArgument, "format", "%q is not a format", clip(s)).
+		return "", galley.Errorf(galley.InvalidArgument, "format", "%q is not a format", galley.Clip(s, 200)).
 			WithRemedy("the formats are csv, jsonl and parquet")
 	}
 }

@@ -117,7 +117,7 @@ func newFreezer(opts FreezeOptions, in Inputs, sink Sink, rejected *Rejections) 
 	}
 	for _, label := range opts.Labels {
 		if why := checkLabel(label); why != "" {
-			return nil, galley.Errorf(galley.InvalidArgument, "labels", "%q: %s", clip(label), why)
+			return nil, galley.Errorf(galley.InvalidArgument, "labels", "%q: %s", galley.Clip(label, 200), why)
 		}
 		f.labels[label] = true
 	}
@@ -143,7 +143,7 @@ func (f *freezer) checkLabels(subject string) error {
 		return galley.Errorf(galley.InvalidArgument, subject, "there are no labels").
 			WithRemedy("a classifier needs at least two; map the column that has them, as in --columns text=title,label=topic")
 	case n == 1:
-		return galley.Errorf(galley.InvalidArgument, subject, "every row has the label %q", clip(slices.Collect(maps.Keys(f.labels))[0])).
+		return galley.Errorf(galley.InvalidArgument, subject, "every row has the label %q", galley.Clip(slices.Collect(maps.Keys(f.labels))[0], 200)).
 			WithRemedy("a classifier needs at least two labels; add rows of another")
 	case n > MaxLabels:
 		return galley.Errorf(galley.InvalidArgument, subject, "more than %d labels", MaxLabels).
@@ -230,7 +230,7 @@ func (f *freezer) held(ctx context.Context, split Split, in Input) error {
 	return err
 }
 
-func notALabel(label string) string { return "label not in the set: " + clip(label) }
+func notALabel(label string) string { return "label not in the set: " + galley.Clip(label, 200) }
 
 // append writes a row, whose normalised text is f.text.
 func (f *freezer) append(split Split, row Row) error {

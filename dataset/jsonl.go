@@ -89,7 +89,7 @@ func (s *jsonlSource) next() (record, error) {
 	for i, name := range s.wanted {
 		value, ok := jsonScalar(object[name])
 		if !ok {
-			return record{}, &badRow{line, fmt.Sprintf("wrong type: %q is not a string, an integer or a boolean", clip(name))}
+			return record{}, &badRow{line, fmt.Sprintf("wrong type: %q is not a string, an integer or a boolean", galley.Clip(name, 200))}
 		}
 		s.row.values[i] = value
 	}
@@ -131,7 +131,7 @@ func jsonWhy(err error, length int) string {
 	case errors.As(err, &kind):
 		return fmt.Sprintf("wrong type: the line is %s, not an object", kind.Value)
 	default:
-		return "invalid JSON: " + clip(err.Error())
+		return "invalid JSON: " + galley.Clip(err.Error(), 200)
 	}
 }
 

@@ -141,7 +141,7 @@ func (m *Manifest) Validate() error {
 	}
 	for name, split := range m.Splits {
 		if name != Train && name != Valid && name != Test {
-			return wrong("%q is not a split", clip(string(name)))
+			return wrong("%q is not a split", galley.Clip(string(name), 200))
 		}
 		if err := m.checkSplit(split); err != nil {
 			return wrong("split %s: %w", name, err)
@@ -160,13 +160,13 @@ func (m *Manifest) checkSplit(s SplitInfo) error {
 	var classes, languages int64
 	for label, n := range s.Classes {
 		if _, ok := slices.BinarySearch(m.Labels, label); !ok || n < 0 || n > s.Rows {
-			return fmt.Errorf("the count of label %q", clip(label))
+			return fmt.Errorf("the count of label %q", galley.Clip(label, 200))
 		}
 		classes += n
 	}
 	for language, n := range s.Languages {
 		if checkLanguage(language) != "" || n < 0 || n > s.Rows {
-			return fmt.Errorf("the count of language %q", clip(language))
+			return fmt.Errorf("the count of language %q", galley.Clip(language, 200))
 		}
 		languages += n
 	}

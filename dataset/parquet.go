@@ -87,11 +87,11 @@ func (s *parquetSource) next() (row record, err error) {
 	for i, cursor := range s.cursors {
 		value, err := cursor.next()
 		if err != nil {
-			return record{}, invalidParquet(s.name, fmt.Errorf("row %d, column %q: %w", s.row.line, clip(s.wanted[i].Name()), err))
+			return record{}, invalidParquet(s.name, fmt.Errorf("row %d, column %q: %w", s.row.line, galley.Clip(s.wanted[i].Name(), 200), err))
 		}
 		text, ok := parquetScalar(value)
 		if !ok {
-			bad = &badRow{s.row.line, fmt.Sprintf("wrong type: %q is not a string, an integer or a boolean", clip(s.wanted[i].Name()))}
+			bad = &badRow{s.row.line, fmt.Sprintf("wrong type: %q is not a string, an integer or a boolean", galley.Clip(s.wanted[i].Name(), 200))}
 		}
 		s.row.values[i] = text
 	}
@@ -113,7 +113,7 @@ func (s *parquetSource) open() error {
 	chunks := group.ColumnChunks()
 	for _, column := range s.wanted {
 		if !column.Leaf() || column.Repeated() || column.Index() >= len(chunks) {
-			return galley.Errorf(galley.InvalidArgument, s.name, "column %q is a list or a group", clip(column.Name())).
+			return galley.Errorf(galley.InvalidArgument, s.name, "column %q is a list or a group", galley.Clip(column.Name(), 200)).
 				WithRemedy("map columns of strings, integers or booleans with --columns")
 		}
 		s.cursors = append(s.cursors, &parquetCursor{pages: chunks[column.Index()].Pages()})

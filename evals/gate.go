@@ -98,7 +98,7 @@ func (r Rule) check() string {
 	f, ok := figures[r.Metric]
 	switch {
 	case !ok:
-		return fmt.Sprintf("%q is not a metric of gates", clip(r.Metric))
+		return fmt.Sprintf("%q is not a metric of gates", galley.Clip(r.Metric, 80))
 	case len(r.Slice) > maxSliceName || strings.ContainsAny(r.Slice, "\n\r\x00"):
 		return "its slice is no slice's name"
 	case r.Slice != "" && !f.slices:
@@ -126,11 +126,4 @@ func (r Rule) check() string {
 // relative reports whether a rule needs production beside it.
 func (r Rule) relative() bool {
 	return r.MaxWorse != nil || r.MaxWorseBound != nil || r.MaxRatio != nil
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }

@@ -153,7 +153,7 @@ func (v Version) check() error {
 	seen := make(map[string]bool, len(v.Artifacts))
 	for _, a := range v.Artifacts {
 		if why := checkPath(a.Path); why != "" {
-			return wrong("artifact %q %s", clip(a.Path), why)
+			return wrong("artifact %q %s", galley.Clip(a.Path, 80), why)
 		}
 		if seen[a.Path] {
 			return wrong("artifact %q occurs twice", a.Path)
@@ -171,7 +171,7 @@ func (v Version) check() error {
 	}
 	for _, label := range v.Labels {
 		if label == "" || len(label) > maxLabel || !utf8.ValidString(label) {
-			return wrong("label %q is empty, longer than %d bytes or not UTF-8", clip(label), maxLabel)
+			return wrong("label %q is empty, longer than %d bytes or not UTF-8", galley.Clip(label, 80), maxLabel)
 		}
 	}
 	if len(v.Metrics) > maxMetrics {
@@ -179,7 +179,7 @@ func (v Version) check() error {
 	}
 	for name, value := range v.Metrics {
 		if math.IsNaN(value) || math.IsInf(value, 0) {
-			return wrong("metric %q is not a finite number", clip(name))
+			return wrong("metric %q is not a finite number", galley.Clip(name, 80))
 		}
 	}
 	return v.checkLineage(wrong)
@@ -213,7 +213,7 @@ func (v Version) checkLineage(wrong func(string, ...any) error) error {
 	}
 	for _, s := range []string{v.Task, string(v.Creator), l.Job, l.Dataset, l.Parent, l.Engine, l.EngineVersion, l.Revision, l.Hardware, l.External} {
 		if len(s) > maxText || !utf8.ValidString(s) {
-			return wrong("%q is longer than %d bytes or not UTF-8", clip(s), maxText)
+			return wrong("%q is longer than %d bytes or not UTF-8", galley.Clip(s, 80), maxText)
 		}
 	}
 	return nil
@@ -231,11 +231,4 @@ func checkPath(p string) string {
 		return "does not stay in the version's folder"
 	}
 	return ""
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }

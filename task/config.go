@@ -122,7 +122,7 @@ func (c *Config) Validate() error {
 	seen := map[string]bool{}
 	for _, name := range []string{c.Inputs.IDs, c.Inputs.Mask, c.Inputs.Types, c.Outputs.Logits} {
 		if len(name) > maxName || !utf8.ValidString(name) {
-			return wrong("the tensor name %q is not UTF-8 of at most %d bytes", clip(name), maxName)
+			return wrong("the tensor name %q is not UTF-8 of at most %d bytes", galley.Clip(name, 80), maxName)
 		}
 		if name != "" && seen[name] {
 			return wrong("two tensors are named %q", name)
@@ -140,9 +140,9 @@ func checkLabels(labels []string) error {
 	for _, label := range labels {
 		switch {
 		case label == "" || len(label) > maxLabel || !utf8.ValidString(label) || strings.ContainsFunc(label, unicode.IsControl):
-			return galley.Errorf(galley.InvalidArgument, "labels", "%q is not 1 to %d bytes of printable UTF-8", clip(label), maxLabel)
+			return galley.Errorf(galley.InvalidArgument, "labels", "%q is not 1 to %d bytes of printable UTF-8", galley.Clip(label, 80), maxLabel)
 		case seen[label]:
-			return galley.Errorf(galley.InvalidArgument, "labels", "%q occurs twice", clip(label))
+			return galley.Errorf(galley.InvalidArgument, "labels", "%q occurs twice", galley.Clip(label, 80))
 		}
 		seen[label] = true
 	}
@@ -161,28 +161,28 @@ func (c *Config) CheckGraph(inputs, outputs []onnx.Value) error {
 	for _, in := range inputs {
 		switch {
 		case !named[in.Name]:
-			return wrong("nothing is known of the graph's input %q", clip(in.Name))
+			return wrong("nothing is known of the graph's input %q", galley.Clip(in.Name, 80))
 		case in.Type != onnx.Int64 || in.Shape != nil && len(in.Shape) != 2:
-			return wrong("the graph's input %q is not int64 [batch, length]", clip(in.Name))
+			return wrong("the graph's input %q is not int64 [batch, length]", galley.Clip(in.Name, 80))
 		}
 		delete(named, in.Name)
 	}
 	for name := range named {
-		return wrong("the graph has no input %q", clip(name))
+		return wrong("the graph has no input %q", galley.Clip(name, 80))
 	}
 	for _, out := range outputs {
 		if out.Name != c.Outputs.Logits {
 			continue
 		}
 		if out.Type != onnx.Float {
-			return wrong("the graph's output %q is not float32", clip(out.Name))
+			return wrong("the graph's output %q is not float32", galley.Clip(out.Name, 80))
 		}
 		if c.Task == TextClassification && out.Shape != nil {
 			if len(out.Shape) != 2 || out.Shape[1].Size >= 0 && out.Shape[1].Size != int64(len(c.Labels)) {
-				return wrong("the graph's output %q is %v, not [batch, %d], one for each label", clip(out.Name), out.Shape, len(c.Labels))
+				return wrong("the graph's output %q is %v, not [batch, %d], one for each label", galley.Clip(out.Name, 80), out.Shape, len(c.Labels))
 			}
 		}
 		return nil
 	}
-	return wrong("the graph has no output %q", clip(c.Outputs.Logits))
+	return wrong("the graph has no output %q", galley.Clip(c.Outputs.Logits, 80))
 }

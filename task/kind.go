@@ -2,7 +2,6 @@ package task
 
 import (
 	"slices"
-	"strings"
 
 	"galley"
 )
@@ -29,7 +28,7 @@ func ParseKind(s string) (Kind, error) {
 		return "", galley.Errorf(galley.Unimplemented, "task", "%s is not there yet", kind).
 			WithRemedy("the tasks are %s and %s", TextClassification, TextMLM)
 	default:
-		return "", galley.Errorf(galley.InvalidArgument, "task", "%q is not a task", clip(s)).
+		return "", galley.Errorf(galley.InvalidArgument, "task", "%q is not a task", galley.Clip(s, 80)).
 			WithRemedy("the tasks are %s and %s", TextClassification, TextMLM)
 	}
 }
@@ -44,13 +43,4 @@ func (k Kind) Metrics() []string {
 	default:
 		return nil
 	}
-}
-
-// clip shortens text from outside before it enters a message.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }

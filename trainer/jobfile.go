@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"galley"
 	"galley/internal/strictyaml"
 )
 
@@ -60,12 +61,12 @@ func override(doc *strictyaml.Document, sets []string) (problems strictyaml.Prob
 		}
 		path, value, ok := strings.Cut(set, "=")
 		if !ok || path == "" {
-			problems = append(problems, strictyaml.Problem{Path: "--set " + clip(set), Message: "is not path=value",
+			problems = append(problems, strictyaml.Problem{Path: "--set " + galley.Clip(set, 80), Message: "is not path=value",
 				Remedy: "write --set recipe.epochs=3"})
 			continue
 		}
 		if err := doc.Set(path, value); err != nil {
-			problems = append(problems, strictyaml.Problem{Path: "--set " + clip(set), Message: err.Error()})
+			problems = append(problems, strictyaml.Problem{Path: "--set " + galley.Clip(set, 80), Message: err.Error()})
 		}
 	}
 	return problems
@@ -92,21 +93,13 @@ func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems
 	case slices.Contains(laterKinds, head.Kind):
 		wrong("kind", head.Kind+" jobs are not there yet", "this build runs kind: Train")
 	case head.Kind != KindTrain:
-		wrong("kind", fmt.Sprintf("%q is not a kind", clip(head.Kind)), strictyaml.Nearest(head.Kind, known))
+		wrong("kind", fmt.Sprintf("%q is not a kind", galley.Clip(head.Kind, 80)), strictyaml.Nearest(head.Kind, known))
 	}
 	switch {
 	case head.APIVersion == "":
 		wrong("apiVersion", "is missing", "write apiVersion: "+APIVersion)
 	case head.APIVersion != APIVersion:
-		wrong("apiVersion", fmt.Sprintf("%q is not a version of this format", clip(head.APIVersion)), "write apiVersion: "+APIVersion)
+		wrong("apiVersion", fmt.Sprintf("%q is not a version of this format", galley.Clip(head.APIVersion, 80)), "write apiVersion: "+APIVersion)
 	}
 	return head, problems
-}
-
-// clip shortens text from outside before it enters a message.
-func clip(s string) string {
-	if len(s) > 80 {
-		return strings.ToValidUTF8(s[:80], "") + "…"
-	}
-	return s
 }

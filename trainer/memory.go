@@ -14,7 +14,7 @@ var memoryText = regexp.MustCompile(`^([1-9][0-9]{0,6})(MiB|GiB)$`)
 func ParseMemory(s string) (int64, error) {
 	m := memoryText.FindStringSubmatch(s)
 	if m == nil {
-		return 0, galley.Errorf(galley.InvalidArgument, "resources.memory", "%q is not an amount of memory", clip(s)).
+		return 0, galley.Errorf(galley.InvalidArgument, "resources.memory", "%q is not an amount of memory", galley.Clip(s, 80)).
 			WithRemedy("write a whole number of MiB or GiB, as in 512MiB or 4GiB")
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+
+	"galley"
 )
 
 // whole and real are numbers of a spec and the ranges they must lie in, ends
@@ -86,7 +88,7 @@ func (c *checker) ranges(s Spec) {
 		reals = append(reals, real{"recipe.mask_rate", r.MaskRate, 0, 0.9, true})
 	}
 	for _, label := range slices.Sorted(maps.Keys(r.ClassWeights.Values)) {
-		reals = append(reals, real{"recipe.class_weights.values." + clip(label), r.ClassWeights.Values[label], 0, 1000, true})
+		reals = append(reals, real{"recipe.class_weights.values." + galley.Clip(label, 80), r.ClassWeights.Values[label], 0, 1000, true})
 	}
 	for _, x := range reals {
 		// Written so that NaN is in no range.

@@ -58,13 +58,13 @@ func (c *checker) choice(path, word string, known, later []string) {
 	case slices.Contains(later, word):
 		c.wrong(path, "this build has "+strings.Join(known, ", "), "%s is not there yet", word)
 	default:
-		c.wrong(path, strictyaml.Nearest(word, slices.Concat(known, later)), "%q is not known", clip(word))
+		c.wrong(path, strictyaml.Nearest(word, slices.Concat(known, later)), "%q is not known", galley.Clip(word, 80))
 	}
 }
 
 func (c *checker) names(s Spec) {
 	if s.APIVersion != APIVersion || s.Kind != KindTrain {
-		c.wrong("kind", "write apiVersion: "+APIVersion+" and kind: "+KindTrain, "is %q of %q", clip(s.Kind), clip(s.APIVersion))
+		c.wrong("kind", "write apiVersion: "+APIVersion+" and kind: "+KindTrain, "is %q of %q", galley.Clip(s.Kind, 80), galley.Clip(s.APIVersion, 80))
 	}
 	if s.Name == "" {
 		c.wrong("name", "give the model a name, as in name: news-topic", "is missing")
@@ -77,7 +77,7 @@ func (c *checker) names(s Spec) {
 	if s.From != "" && !strings.HasSuffix(s.From, ".onnx") {
 		if _, err := galley.ParseRef(s.From); err != nil {
 			c.wrong("from", "write a version (news-base@2, news-base:prod), an upload's digest, or the path of an .onnx file",
-				"%q is not a model", clip(s.From))
+				"%q is not a model", galley.Clip(s.From, 80))
 		}
 	}
 }
@@ -91,7 +91,7 @@ func (c *checker) data(d Data) {
 	case d.Dataset != "":
 		ref, err := galley.ParseRef(d.Dataset)
 		if err == nil && (ref.Alias != "" || ref.Digest != "") {
-			err = galley.Errorf(galley.InvalidArgument, "", "%q is not a dataset", clip(d.Dataset)).
+			err = galley.Errorf(galley.InvalidArgument, "", "%q is not a dataset", galley.Clip(d.Dataset, 80)).
 				WithRemedy("write a name, or a name@version")
 		}
 		c.coded("data.dataset", err)
@@ -210,7 +210,7 @@ func (c *checker) schedule(s Spec) {
 		n, err := ParseMemory(s.Resources.Memory)
 		c.coded("resources.memory", err)
 		if err == nil && (n < 64<<20 || n > 64<<40) {
-			c.wrong("resources.memory", "write an amount from 64MiB to 65536GiB", "%s is out of range", clip(s.Resources.Memory))
+			c.wrong("resources.memory", "write an amount from 64MiB to 65536GiB", "%s is out of range", galley.Clip(s.Resources.Memory, 80))
 		}
 	}
 	if len(s.Needs) > maxNeeds {
@@ -220,7 +220,7 @@ func (c *checker) schedule(s Spec) {
 	for i, id := range s.Needs {
 		switch {
 		case !jobName.MatchString(id):
-			c.wrong("needs", "write a job, as galley jobs list names it", "%q is not a job", clip(id))
+			c.wrong("needs", "write a job, as galley jobs list names it", "%q is not a job", galley.Clip(id, 80))
 		case slices.Contains(s.Needs[:i], id):
 			c.wrong("needs", "name it once", "%s is named twice", id)
 		}

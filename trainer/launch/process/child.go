@@ -267,5 +267,5 @@ func (c *child) lastWords() string {
 	if c.last == "" {
 		return ""
 	}
-	return "; its last words: " + clip(c.last, 300)
+	return "; its last words: " + galley.Clip(c.last, 300)
 }

@@ -26,5 +26,5 @@ func lacksMemory(text string) bool {
 }
 
 func noMemory(how string) *galley.Error {
-	return galley.Errorf(galley.ResourceExhausted, "attempt", "it ran out of memory: %s", clip(how, 300)).WithRemedy(memoryRemedy)
+	return galley.Errorf(galley.ResourceExhausted, "attempt", "it ran out of memory: %s", galley.Clip(how, 300)).WithRemedy(memoryRemedy)
 }

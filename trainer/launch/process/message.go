@@ -32,7 +32,7 @@ func (m message) encode() ([]byte, error) {
 		e := *m.Event
 		e.Loss, e.LR, e.GradNorm = finite(e.Loss), finite(e.LR), finite(e.GradNorm)
 		e.Metrics = finites(e.Metrics)
-		e.Message = clip(e.Message, maxText)
+		e.Message = galley.Clip(e.Message, maxText)
 		m.Event = &e
 	}
 	if m.Result != nil {
@@ -42,7 +42,7 @@ func (m message) encode() ([]byte, error) {
 	}
 	if m.Error != nil {
 		e := *m.Error
-		e.Subject, e.Message, e.Remedy = clip(e.Subject, maxText), clip(e.Message, maxText), clip(e.Remedy, maxText)
+		e.Subject, e.Message, e.Remedy = galley.Clip(e.Subject, maxText), galley.Clip(e.Message, maxText), galley.Clip(e.Remedy, maxText)
 		m.Error = &e
 	}
 	data, err := json.Marshal(m)
@@ -62,11 +62,4 @@ func finites(m map[string]float64) map[string]float64 {
 	m = maps.Clone(m)
 	maps.DeleteFunc(m, func(_ string, f float64) bool { return !isFinite(f) })
 	return m
-}
-
-func clip(s string, most int) string {
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }
