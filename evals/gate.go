@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"galley"
@@ -98,7 +100,7 @@ func (r Rule) check() string {
 	f, ok := figures[r.Metric]
 	switch {
 	case !ok:
-		return fmt.Sprintf("%q is not a metric of gates", galley.Clip(r.Metric, 80))
+		return fmt.Sprintf("%q is not a metric of gates, which are %s", galley.Clip(r.Metric, 80), strings.Join(slices.Sorted(maps.Keys(figures)), ", "))
 	case len(r.Slice) > maxSliceName || strings.ContainsAny(r.Slice, "\n\r\x00"):
 		return "its slice is no slice's name"
 	case r.Slice != "" && !f.slices:

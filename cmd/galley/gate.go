@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -81,16 +80,9 @@ type gateFile struct {
 }
 
 func readGate(path string) (*structpb.Struct, error) {
-	info, err := os.Stat(path)
+	data, err := readFile(path, strictyaml.MaxBytes, "a gate")
 	if err != nil {
-		return nil, fileError(path, err)
-	}
-	if info.Size() > strictyaml.MaxBytes {
-		return nil, galley.Errorf(galley.InvalidArgument, path, "has %d bytes", info.Size()).WithRemedy("a gate has at most %d", strictyaml.MaxBytes)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fileError(path, err)
+		return nil, err
 	}
 	document, problems := strictyaml.Parse(data)
 	var file gateFile

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 
@@ -112,19 +111,15 @@ const maxLineage = 4 << 20
 func exportedFiles(graph string) ([]modelFile, error) {
 	dir := filepath.Dir(graph)
 	path := filepath.Join(dir, "lineage.json")
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) || filepath.Base(graph) != "model.onnx" {
+	if filepath.Base(graph) != "model.onnx" {
+		return nil, nil
+	}
+	data, err := readFile(path, maxLineage, "the lineage of an export")
+	if galley.CodeOf(err) == galley.NotFound {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fileError(path, err)
-	}
-	if info.Size() > maxLineage {
-		return nil, galley.Errorf(galley.InvalidArgument, path, "has %d bytes", info.Size()).WithRemedy("it has at most %d", maxLineage)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fileError(path, err)
+		return nil, err
 	}
 	var lineage struct {
 		Version struct {

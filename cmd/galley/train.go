@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -13,7 +12,6 @@ import (
 
 	controlpb "galley/api/control/v1"
 
-	"galley"
 	"galley/internal/strictyaml"
 	"galley/trainer"
 )
@@ -70,17 +68,9 @@ end; --local implies it.`,
 
 // readJobFile reads and checks a job file before anything is sent.
 func readJobFile(path string, sets []string) ([]byte, trainer.Spec, error) {
-	info, err := os.Stat(path)
+	data, err := readFile(path, strictyaml.MaxBytes, "a job file")
 	if err != nil {
-		return nil, trainer.Spec{}, fileError(path, err)
-	}
-	if info.Size() > strictyaml.MaxBytes {
-		return nil, trainer.Spec{}, galley.Errorf(galley.InvalidArgument, path, "has %d bytes", info.Size()).
-			WithRemedy("a job file has at most %d", strictyaml.MaxBytes)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, trainer.Spec{}, fileError(path, err)
+		return nil, trainer.Spec{}, err
 	}
 	spec, problems := trainer.ParseFile(data, sets)
 	return data, spec, problems.AsError(path)

@@ -57,11 +57,11 @@ func (a *app) up(ctx context.Context, listen endpoints, ready func(endpoints)) e
 	if err != nil {
 		return err
 	}
-	// The home first: a second server on it learns who owns it.
 	log, err := telemetry.NewLogger(a.err, a.logs.format, slog.LevelInfo)
 	if err != nil {
 		return err
 	}
+	// The home before the ports: a second server on it learns who owns it.
 	p, err := a.openPlatform(ctx, asks, log)
 	if err != nil {
 		return err

@@ -42,6 +42,24 @@ func upload(name, path string, send func(*controlpb.FilePiece) error) error {
 	}
 }
 
+// readFile reads a file of the user's that has at most so many bytes; what
+// names it in the remedy: "a job file".
+func readFile(path string, most int64, what string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	if int64(len(data)) > most {
+		return nil, galley.Errorf(galley.InvalidArgument, path, "is too large").WithRemedy("%s has at most %d bytes", what, most)
+	}
+	return data, nil
+}
+
 // fileError says which file of the user's cannot be used.
 func fileError(path string, err error) error {
 	var p *os.PathError

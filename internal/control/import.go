@@ -76,7 +76,7 @@ func readTokenizer(dir string) (*text.Tokenizer, error) {
 // An Imported is a version made of an upload.
 type Imported struct {
 	Version     registry.Version
-	Untrainable []string // operators of the graph that have no gradient
+	Untrainable []string // operators through which the graph's weights cannot be trained
 }
 
 // Import registers an upload as a version. With labels and a tokenizer it
@@ -264,11 +264,29 @@ func readLabels(dir string) ([]string, error) {
 	return labels, nil
 }
 
-// untrainable lists the operators of a graph that have no gradient.
+// untrainable lists the operators without a gradient that stand between a
+// graph's weights and its outputs. What works on token ids, say, needs none.
 func untrainable(m *onnx.Model) []string {
+	types, err := onnx.InferShapes(m)
+	if err != nil {
+		types = &onnx.Types{} // nothing is known: each value may be a number
+	}
+	weighed := map[string]bool{} // values that depend on weights
+	for _, t := range m.Graph.Initializers {
+		weighed[t.Name] = t.Type.IsFloat()
+	}
 	var names []string
 	for _, n := range m.Graph.Nodes {
-		if grad.Supported(n.Domain, n.Op) {
+		if !slices.ContainsFunc(n.Inputs, func(in string) bool { return weighed[in] }) {
+			continue
+		}
+		passes := false
+		for _, out := range n.Outputs {
+			if t := types.Type(out); t == onnx.Undefined || t.IsFloat() {
+				weighed[out], passes = true, true
+			}
+		}
+		if !passes || grad.Supported(n.Domain, n.Op) {
 			continue
 		}
 		name := n.Op
