@@ -35,7 +35,7 @@ func (e *Entrance) unary(ctx context.Context, request any, info *grpc.UnaryServe
 func (e *Entrance) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, err := e.enter(stream.Context(), info.FullMethod)
 	if err == nil {
-		err = handler(service, e.entered(stream, ctx))
+		err = handler(service, e.entered(ctx, stream, info))
 	}
 	if err != nil {
 		e.noteRefusal(ctx, info.FullMethod, err)
@@ -53,24 +53,28 @@ func (s *enteredStream) Context() context.Context { return s.ctx }
 
 // entered gives a stream its caller's context, and ends it at the next message
 // once the caller's token is dead: it may live as long as the job it follows.
-func (e *Entrance) entered(stream grpc.ServerStream, ctx context.Context) grpc.ServerStream {
+// One answer to what was sent in time is still given.
+func (e *Entrance) entered(ctx context.Context, stream grpc.ServerStream, info *grpc.StreamServerInfo) grpc.ServerStream {
 	s := enteredStream{stream, ctx}
 	caller, _ := auth.CallerOf(ctx)
 	if caller.Token == "" {
 		return &s
 	}
-	return &tokenStream{s, func() error { return e.tokens.Check(caller.Token) }}
+	return &tokenStream{s, info.IsServerStream, func() error { return e.tokens.Check(caller.Token) }}
 }
 
 // A tokenStream is a stream on a token, which each message asks for.
 type tokenStream struct {
 	enteredStream
+	many  bool // answers
 	check func() error
 }
 
 func (s *tokenStream) SendMsg(m any) error {
-	if err := s.check(); err != nil {
-		return err
+	if s.many {
+		if err := s.check(); err != nil {
+			return err
+		}
 	}
 	return s.enteredStream.SendMsg(m)
 }

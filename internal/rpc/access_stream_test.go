@@ -3,6 +3,8 @@ package rpc
 import (
 	"bufio"
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -34,6 +36,56 @@ func (f follower) WatchJob(_ *controlpb.JobRequest, stream grpc.ServerStreamingS
 		if err := stream.Send(&controlpb.Job{Job: "1"}); err != nil {
 			return err
 		}
+	}
+}
+
+// Evaluate says when it has read all, and answers when it is told to.
+func (f follower) Evaluate(stream grpc.ClientStreamingServer[controlpb.EvaluateRequest, controlpb.Report]) error {
+	for {
+		if _, err := stream.Recv(); err != nil {
+			if !errors.Is(err, io.EOF) {
+				return statusOf(err)
+			}
+			break
+		}
+	}
+	f.next <- struct{}{}
+	<-f.next
+	return stream.SendAndClose(&controlpb.Report{Digest: "1"})
+}
+
+// What was asked for in time is answered; what is sent on a dead token is not
+// read.
+func TestUploadsAndTheirToken(t *testing.T) {
+	f := follower{next: make(chan struct{})}
+	d := newDoorstepOf(t, true, func(*sqlite.Store) controlpb.ControlServer { return f })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	begin := func() grpc.ClientStreamingClient[controlpb.EvaluateRequest, controlpb.Report] {
+		stream, err := controlpb.NewControlClient(d.conn).Evaluate(as(ctx, d.secrets[auth.Engineer]))
+		if err == nil {
+			err = stream.Send(&controlpb.EvaluateRequest{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	asked, late := begin(), begin()
+	if err := asked.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	<-f.next
+	if _, err := d.tokens.Revoke(ctx, "test", d.ids[auth.Engineer]); err != nil {
+		t.Fatal(err)
+	}
+	f.next <- struct{}{}
+	if m, err := asked.CloseAndRecv(); err != nil || m.GetDigest() != "1" {
+		t.Errorf("%v %v", m, err)
+	}
+	_ = late.Send(&controlpb.EvaluateRequest{}) // which the server may have ended by now
+	if m, err := late.CloseAndRecv(); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("%v %v", m, err)
 	}
 }
 
