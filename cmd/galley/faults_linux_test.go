@@ -36,7 +36,7 @@ type ordeal struct {
 	client  *http.Client
 
 	mu     sync.Mutex
-	cut    atomic.Bool // the power is gone: answers say so as they can
+	cut    atomic.Bool // the power is gone: what is said now does not count
 	data   map[string]string
 	jobs   map[string]string // by key
 	moves  map[int64]moveJSON
@@ -239,7 +239,7 @@ func (o *ordeal) call(s *server, r *rand.Rand, name string) {
 		}
 	default:
 		// As the command writes it.
-		if head, err := exec.Command("galley", "audit", "head", "--server", s.address).Output(); err == nil {
+		if head, err := exec.Command("galley", "audit", "head", "--server", s.address).Output(); err == nil && !o.cut.Load() {
 			o.note(func() { o.heads = append(o.heads, head) })
 		}
 	}
@@ -251,8 +251,8 @@ func (o *ordeal) note(change func()) {
 	change()
 }
 
-// ask reports whether the request was answered without an error. One that
-// speaks of a defect of galley's fails the test.
+// ask reports whether the request was answered without an error, while there
+// was power. One that speaks of a defect of galley's fails the test.
 func (o *ordeal) ask(s *server, method, path, kind string, body []byte, answer any) bool {
 	o.note(func() { o.asked++ })
 	request, err := http.NewRequestWithContext(o.Context(), method, "http://"+s.http+path, bytes.NewReader(body))
@@ -270,7 +270,10 @@ func (o *ordeal) ask(s *server, method, path, kind string, body []byte, answer a
 	if err != nil {
 		return false
 	}
-	if reply.StatusCode == http.StatusInternalServerError && !o.cut.Load() {
+	if o.cut.Load() {
+		return false
+	}
+	if reply.StatusCode == http.StatusInternalServerError {
 		o.failf("%s %s: %d %s", method, path, reply.StatusCode, text)
 	}
 	if reply.StatusCode != http.StatusOK {

@@ -113,8 +113,8 @@ func (tr *trial) live(life int) {
 				close(ready)
 				continue
 			}
-			if a.Defect != "" && gone.Load() {
-				continue // what cannot be read, without power, is taken for damaged
+			if gone.Load() {
+				continue // said in the dark, which a machine without power cannot
 			}
 			acks = append(acks, a)
 		}
