@@ -70,14 +70,14 @@ func (a *app) printVersion(v *controlpb.Version) {
 		a.printJSON(versionOf(v))
 		return
 	}
-	fmt.Fprintf(a.out, "%s  %s  %s\n", v.GetRef(), v.GetTask(), strings.Join(v.GetAliases(), ", "))
-	fmt.Fprintf(a.out, "  digest   %s\n", v.GetDigest())
+	fmt.Fprintln(a.out, strings.TrimRight(fmt.Sprintf("%s  %s  %s", v.GetRef(), v.GetTask(), strings.Join(v.GetAliases(), ", ")), " "))
+	fmt.Fprintf(a.out, "  %-14s %s\n", "digest", v.GetDigest())
 	if len(v.GetLabels()) > 0 {
-		fmt.Fprintf(a.out, "  labels   %s\n", strings.Join(v.GetLabels(), ", "))
+		fmt.Fprintf(a.out, "  %-14s %s\n", "labels", strings.Join(v.GetLabels(), ", "))
 	}
 	for _, key := range []string{"dataset", "parent", "engine", "engine_version", "job"} {
 		if value, ok := v.GetLineage().AsMap()[key].(string); ok && value != "" {
-			fmt.Fprintf(a.out, "  %-8s %s\n", strings.ReplaceAll(key, "_", " "), value)
+			fmt.Fprintf(a.out, "  %-14s %s\n", strings.ReplaceAll(key, "_", " "), value)
 		}
 	}
 	a.printReports(v.GetReports())

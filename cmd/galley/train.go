@@ -55,7 +55,11 @@ end; --local implies it.`,
 						return err
 					}
 				}
-				return a.printResult(job)
+				metrics, err := measured(cmd.Context(), c, job)
+				if err != nil {
+					return err
+				}
+				return a.printResult(job, metrics)
 			})
 		},
 	}
@@ -134,10 +138,34 @@ func (a *app) follow(ctx context.Context, c *client, job *controlpb.Job) (*contr
 	}
 }
 
+// measured returns a job's metrics on the validation split, each with value,
+// low, high, method and n as the report of its version has them; with the value
+// alone while there is no report of them.
+func measured(ctx context.Context, c *client, j *controlpb.Job) (map[string]any, error) {
+	metrics := map[string]any{}
+	for name, value := range j.GetMetrics() {
+		metrics[name] = map[string]any{"value": value}
+	}
+	for _, ref := range j.GetVersions() {
+		v, err := c.control.GetVersion(ctx, &controlpb.VersionRequest{Ref: ref})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range v.GetReports() {
+			report := r.GetReport().AsMap()
+			data, _ := report["dataset"].(map[string]any)
+			if found, ok := report["metrics"].(map[string]any); ok && data["split"] == "valid" {
+				metrics = found
+			}
+		}
+	}
+	return metrics, nil
+}
+
 // printResult prints a submitted job; a failed one fails the command.
-func (a *app) printResult(j *controlpb.Job) error {
+func (a *app) printResult(j *controlpb.Job, metrics map[string]any) error {
 	if a.json {
-		out := map[string]any{"job": j.GetJob(), "phase": j.GetPhase(), "versions": append([]string{}, j.GetVersions()...), "metrics": jobOf(j).Metrics}
+		out := map[string]any{"job": j.GetJob(), "phase": j.GetPhase(), "versions": append([]string{}, j.GetVersions()...), "metrics": metrics}
 		if e := errorOf(j.GetError()); e != nil {
 			out["error"] = e
 		}
