@@ -8,7 +8,7 @@ BIN       := bin/galley
 VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_  := -trimpath -ldflags "-X main.revision=$(VERSION)"
 
-.PHONY: build quickstart test test-peers test-accuracy lint generate bench up fuzz clean
+.PHONY: build quickstart test test-faults soak test-peers test-accuracy lint generate bench up fuzz clean
 
 build: ## writes bin/galley
 	$(GO) build $(GOFLAGS_) -o $(BIN) ./cmd/galley
@@ -26,6 +26,18 @@ test: build ## all tests that need no Python, GPU or cluster
 	$(GO) test -count=1 ./...
 	$(GO) test -count=1 -race -short ./...
 	CGO_ENABLED=0 $(GO) build -o /dev/null ./...
+
+GALLEY_FAULT_SEEDS ?= 500
+
+test-faults: build ## random faults of disks and processes, for so many seeds
+	$(BIN) doctor --fix
+	GALLEY_FAULT_SEEDS=$(GALLEY_FAULT_SEEDS) $(GO) test -count=1 -run '^TestFaults$$' -timeout 4h -v ./internal/control ./cmd/galley
+
+GALLEY_SOAK ?= 20m
+
+soak: build ## a server under load for 20 minutes, which may not grow
+	$(BIN) doctor --fix
+	GALLEY_SOAK=$(GALLEY_SOAK) $(GO) test -count=1 -run '^TestSoak$$' -timeout 24h -v ./cmd/galley
 
 $(PEERS)/done: peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)

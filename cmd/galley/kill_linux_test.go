@@ -107,9 +107,9 @@ func startServer(t *testing.T, h *trainedHome) *server {
 }
 
 // spawnServer serves a home until it is stopped, by whatever means.
-func spawnServer(t *testing.T, home, runtime string) *server {
+func spawnServer(t *testing.T, home, runtime string, flags ...string) *server {
 	t.Helper()
-	c := exec.Command("galley", "up", "--listen-http", "127.0.0.1:0", "--listen-grpc", "127.0.0.1:0", "--listen-metrics", "127.0.0.1:0", "--home", home)
+	c := exec.Command("galley", append([]string{"up", "--listen-http", "127.0.0.1:0", "--listen-grpc", "127.0.0.1:0", "--listen-metrics", "127.0.0.1:0", "--home", home}, flags...)...)
 	c.Env = append(os.Environ(), "GALLEY_ORT_LIB="+runtime)
 	stderr, err := c.StderrPipe()
 	if err != nil {
