@@ -16,7 +16,6 @@ import (
 type Disk struct {
 	Dir   string // where it is mounted
 	image string
-	full  bool // the ballast is there
 }
 
 const (
@@ -87,7 +86,6 @@ func (d *Disk) ballast() string { return filepath.Join(d.Dir, "ballast") }
 // Fill leaves no room on the disk. A write that is under way may be cut
 // short.
 func (d *Disk) Fill() error {
-	d.full = true
 	f, err := os.Create(d.ballast())
 	if err != nil {
 		return ignore(err, syscall.ENOSPC)
@@ -96,12 +94,9 @@ func (d *Disk) Fill() error {
 	return errors.Join(ignore(err, syscall.ENOSPC), f.Close())
 }
 
-// Free makes room again.
+// Free makes room again, also after Restore: a cut may have brought a ballast
+// back.
 func (d *Disk) Free() error {
-	if !d.full {
-		return nil
-	}
-	d.full = false
 	return ignore(os.Remove(d.ballast()), os.ErrNotExist)
 }
 
