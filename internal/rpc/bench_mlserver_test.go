@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -143,13 +144,29 @@ func TestBenchMLServerNoOp(t *testing.T) {
 	}
 }
 
-// TestBenchMLServerPoisson holds the highest rate of requests that come at
-// random, of which 99 % are answered within 100 ms, to 1.4 times MLServer's,
-// for MiniLM and texts of the lengths of TestBenchMiniLM. Both run the same
-// graph with the same ONNX Runtime; MLServer has the settings, of those below,
-// that it is fastest with.
-func TestBenchMLServerPoisson(t *testing.T) {
-	const repeats, requests, within, wanted = 3, 600, 100 * time.Millisecond, 1.4
+// A setting is how MLServer runs the encoder: so many runs at a time, of so
+// many threads, in batches of adaptive batching, in worker processes.
+type setting struct {
+	name                          string
+	runs, threads, batch, workers int
+}
+
+var settings = []setting{
+	{"two runs at a time", 2, 1, 0, 0},
+	{"one run of two threads", 1, 2, 0, 0},
+	{"two runs at a time and adaptive batching, 4 within 2 ms", 2, 1, 4, 0},
+	{"two worker processes", 1, 1, 0, 2},
+}
+
+// An encoder is MiniLM as both servers run it, and what they are asked.
+type encoder struct {
+	graph, words string // files
+	asks         []*inferencepb.ModelInferRequest
+}
+
+// newEncoder holds that both servers have the same runtime.
+func newEncoder(t *testing.T, requests int) *encoder {
+	t.Helper()
 	version, err := exec.Command(mlserverPython(t), "-c", "import onnxruntime; print(onnxruntime.__version__)").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -157,61 +174,108 @@ func TestBenchMLServerPoisson(t *testing.T) {
 	if theirs, ours := strings.TrimSpace(string(version)), orttest.Runtime(t).Version(); theirs != ours {
 		t.Fatalf("MLServer has ONNX Runtime %s, galley %s", theirs, ours)
 	}
-	graph := filepath.Join(t.TempDir(), "model.onnx")
-	data, shared := minilmGraph(t)
-	if err := os.WriteFile(graph, data, 0o600); err != nil {
+	data, dir := minilmGraph(t)
+	e := &encoder{graph: filepath.Join(t.TempDir(), "model.onnx")}
+	if err := os.WriteFile(e.graph, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	words, err := filepath.Abs(filepath.Join(shared, task.TokenizerFile))
-	if err != nil {
+	if e.words, err = filepath.Abs(filepath.Join(dir, task.TokenizerFile)); err != nil {
 		t.Fatal(err)
 	}
-	asks := make([]*inferencepb.ModelInferRequest, requests)
-	for i, text := range newsOf(lengths(requests)) {
-		asks[i] = asked(text)
-		asks[i].ModelName = "minilm"
+	for _, text := range newsOf(lengths(requests)) {
+		r := asked(text)
+		r.ModelName = "minilm"
+		e.asks = append(e.asks, r)
 	}
-	warm := func(c client) client {
-		for _, ask := range asks[:100] {
-			if _, err := c.ModelInfer(t.Context(), ask); err != nil {
-				t.Fatal(err)
-			}
-		}
-		holds(t, c, asks[:200], 0, 80, within)
-		return c
-	}
+	return e
+}
 
-	var theirs client
-	best := 0.0
-	for _, s := range []struct {
-		name          string
-		runs, threads int
-		batch         int
-		workers       int
-	}{
-		{"two runs at a time", 2, 1, 0, 0},
-		{"one run of two threads", 1, 2, 0, 0},
-		{"two runs at a time, adaptive batching of 4 within 2 ms", 2, 1, 4, 0},
-		{"two worker processes", 1, 1, 0, 2},
-	} {
-		more := map[string]any{"parameters": map[string]any{"extra": map[string]any{
-			"graph": graph, "tokenizer": words, "runs": s.runs, "threads": s.threads,
-		}}}
-		if s.batch > 0 {
-			more["max_batch_size"], more["max_batch_time"] = s.batch, 0.002
-		}
-		c := warm(mlserver(t, "minilm", "Classifier", more, s.workers))
-		r := highest(t, c, asks, 1, within)
-		t.Logf("MLServer with %s: %.0f a second", s.name, r)
-		if r > best {
-			best, theirs = r, c
+// warm has a server answer before it is measured.
+func (e *encoder) warm(t *testing.T, c client) client {
+	t.Helper()
+	for _, ask := range e.asks[:100] {
+		if _, err := c.ModelInfer(t.Context(), ask); err != nil {
+			t.Fatal(err)
 		}
 	}
-	ours := warm(galleyAlone(t, "minilm"))
+	e.rate(t, c, time.Second)
+	return c
+}
+
+// rate is the requests a second of 16 callers.
+func (e *encoder) rate(t *testing.T, c client, lasting time.Duration) float64 {
+	t.Helper()
+	var next atomic.Int64
+	r, _ := rate(t, 16, lasting, func() error {
+		_, err := c.ModelInfer(context.Background(), e.asks[int(next.Add(1))%len(e.asks)])
+		return err
+	})
+	return r
+}
+
+func (e *encoder) mlserver(t *testing.T, s setting) client {
+	t.Helper()
+	more := map[string]any{"parameters": map[string]any{"extra": map[string]any{
+		"graph": e.graph, "tokenizer": e.words, "runs": s.runs, "threads": s.threads,
+	}}}
+	if s.batch > 0 {
+		more["max_batch_size"], more["max_batch_time"] = s.batch, 0.002
+	}
+	return e.warm(t, mlserver(t, "minilm", "Classifier", more, s.workers))
+}
+
+// TestBenchMLServerMiniLM measures requests a second at 16 callers beside
+// those of MLServer with each setting, for MiniLM and texts of the lengths of
+// TestBenchMiniLM. The servers take turns.
+func TestBenchMLServerMiniLM(t *testing.T) {
+	const repeats, lasting = 7, 1500 * time.Millisecond
+	e := newEncoder(t, 600)
+	ours := e.warm(t, galleyAlone(t, "minilm"))
+	theirs, galleys := make([]client, len(settings)), spread{}
+	rates, ratios := make([]spread, len(settings)), make([]spread, len(settings))
+	for i, s := range settings {
+		theirs[i] = e.mlserver(t, s)
+	}
+	for range repeats {
+		g := e.rate(t, ours, lasting)
+		galleys = append(galleys, g)
+		for i, c := range theirs {
+			m := e.rate(t, c, lasting)
+			rates[i], ratios[i] = append(rates[i], m), append(ratios[i], g/m)
+		}
+	}
+	t.Logf("galley: %s a second", galleys)
+	for i, s := range settings {
+		t.Logf("MLServer with %s: %s a second; galley as a multiple %s", s.name, rates[i], ratios[i])
+	}
+}
+
+// TestBenchMLServerPoisson holds the highest rate of requests that come at
+// random, of which 99 % are answered within 100 ms, to 1.4 times that of
+// MLServer with the setting that it is fastest with.
+func TestBenchMLServerPoisson(t *testing.T) {
+	const repeats, requests, within, wanted = 3, 600, 100 * time.Millisecond, 1.4
+	e := newEncoder(t, requests)
+	var fastest setting
+	best := 0.0
+	for _, s := range settings {
+		t.Run(s.name, func(t *testing.T) {
+			r := highest(t, e.mlserver(t, s), e.asks[:requests/2], 1, within)
+			t.Logf("%.0f a second", r)
+			if r > best {
+				best, fastest = r, s
+			}
+		})
+	}
+	if best == 0 {
+		t.Fatal("MLServer answers no rate in time: other programs take the machine")
+	}
+	t.Logf("MLServer is fastest with %s", fastest.name)
+	theirs, ours := e.mlserver(t, fastest), e.warm(t, galleyAlone(t, "minilm"))
 	var galleys, mlservers, ratio spread
 	for i := range uint64(repeats) {
-		m := highest(t, theirs, asks, 10+i, within)
-		g := highest(t, ours, asks, 10+i, within)
+		m := highest(t, theirs, e.asks, 10+i, within)
+		g := highest(t, ours, e.asks, 10+i, within)
 		galleys, mlservers, ratio = append(galleys, g), append(mlservers, m), append(ratio, g/m)
 	}
 	t.Logf("highest rate with p99 within %v: galley %s; MLServer %s; as a multiple %s", within, galleys, mlservers, ratio)
