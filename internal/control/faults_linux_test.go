@@ -64,7 +64,7 @@ func TestFaults(t *testing.T) {
 	if disk != nil {
 		dir = disk.Dir
 	}
-	seeds, acks, met := faults.Seeds(t, 4, 95), 0, map[string]int{}
+	seeds, acks, met := faults.Seeds(t, 2, 95), 0, map[string]int{}
 	for _, seed := range seeds {
 		if t.Failed() {
 			break
