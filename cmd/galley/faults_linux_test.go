@@ -57,9 +57,7 @@ type moveJSON struct {
 // Real servers under a mixed load and random faults keep what they have
 // acknowledged.
 func TestFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("kills servers for several seconds")
-	}
+	seeds, met, asked, served := faults.Seeds(t, 5), map[string]int{}, 0, 0
 	trained := &trainedHome{t: t, runtime: runtimePath(t)}
 	if trained.runtime == "" {
 		t.Skip("ONNX Runtime is not here")
@@ -72,7 +70,6 @@ func TestFaults(t *testing.T) {
 	if disk != nil {
 		dir = disk.Dir
 	}
-	seeds, met, asked, served := faults.Seeds(t, 1, 5), map[string]int{}, 0, 0
 	for _, seed := range seeds {
 		if t.Failed() {
 			break

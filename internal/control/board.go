@@ -281,7 +281,9 @@ func (b *board) snapshot(now time.Time) scheduler.Snapshot {
 				j.Needs = append(j.Needs, need)
 			}
 		}
-		if within(now, t.notBefore, trainer.MaxBackOff+1) {
+		// A clock that was set back to before the job was queued cannot say how
+		// long it has waited: it waits no longer.
+		if !now.Before(t.queuedAt) && within(now, t.notBefore, trainer.MaxBackOff+1) {
 			j.Until = t.notBefore
 		}
 		s.Queued = append(s.Queued, j)

@@ -56,15 +56,12 @@ func (tr *trial) must(err error) {
 // afterwards, each job was done once, to the bit, and the log of audit
 // verifies against each head that was given away.
 func TestFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("kills servers for several seconds")
-	}
+	seeds, acks, met := faults.Seeds(t, 95), 0, map[string]int{}
 	disk := faults.NewDisk(t, 40<<20)
 	dir := t.TempDir()
 	if disk != nil {
 		dir = disk.Dir
 	}
-	seeds, acks, met := faults.Seeds(t, 2, 95), 0, map[string]int{}
 	for _, seed := range seeds {
 		if t.Failed() {
 			break

@@ -212,6 +212,12 @@ func TestScheduleAtOnce(t *testing.T) {
 
 // A clock that is set back makes no one wait, and kills no one.
 func TestClockBack(t *testing.T) {
+	for _, back := range []time.Duration{time.Minute, 24 * time.Hour} {
+		t.Run(back.String(), func(t *testing.T) { testClockBack(t, back) })
+	}
+}
+
+func testClockBack(t *testing.T, back time.Duration) {
 	var mu sync.Mutex
 	var behind time.Duration
 	w := scheduled(t, 1, func(o *Options) {
@@ -228,7 +234,7 @@ func TestClockBack(t *testing.T) {
 		t.Error(why)
 	}
 	mu.Lock()
-	behind = 24 * time.Hour
+	behind = back
 	mu.Unlock()
 	if j = w.wait(t, j.ID); j.Phase != trainer.Succeeded || len(j.Attempts) != 2 {
 		t.Errorf("%+v", j)
