@@ -24,7 +24,7 @@ func (a *app) quickstartCommand() *cobra.Command {
 		Long: `Run the main job end to end, on 2,400 headlines that galley brings along: freeze
 the data, pretrain, fine-tune, evaluate beside a baseline, promote, serve, ask,
 see the gate refuse a worse version, promote it against the gate, roll back,
-verify the audit log. It takes about a minute on two cores.
+verify the audit log. It takes about a minute and a quarter on two cores.
 
 Each step reads back what it claims; the command fails if one does not hold.
 The home is kept: go on with it as the last lines say.`,
