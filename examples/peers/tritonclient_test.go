@@ -40,7 +40,7 @@ func TestPeerTritonclient(t *testing.T) {
 			if want.Model != version {
 				t.Errorf("%s is answered by %s, not %s", ref, want.Model, version)
 			}
-			sameAnswers(t, got.Answers[version], want.Outputs, questions, 1e-6)
+			sameAnswers(t, got.Answers[version], want.Outputs, questions, 1e-5)
 		})
 	}
 }

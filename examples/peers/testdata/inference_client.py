@@ -34,6 +34,16 @@ def equal(got, want):
     assert got == want, f"{got!r} is not {want!r}"
 
 
+def same(got, want):
+    """Answers to the same texts: those that run in other batches than before
+    differ by rounding."""
+    equal([a["label"] for a in got], [a["label"] for a in want])
+    for g, w in zip(got, want):
+        equal(g["scores"].keys(), w["scores"].keys())
+        for label, score in w["scores"].items():
+            assert abs(g["scores"][label] - score) < 1e-5, (label, g, w)
+
+
 def tensor(values, name="text", datatype="BYTES", dtype=np.object_):
     values = np.array(values, dtype=dtype)
     t = grpcclient.InferInput(name, list(values.shape), datatype)
@@ -142,17 +152,13 @@ def default_outputs():
 
 @check
 def one_by_one():
-    for text, want in zip(texts, answers["headlines@1"]):
-        got = read(infer([text]))[0]
-        equal(got["label"], want["label"])
-        for label, score in want["scores"].items():
-            assert abs(got["scores"][label] - score) < 1e-5, (text, got, want)
+    same([read(infer([text]))[0] for text in texts], answers["headlines@1"])
 
 
 @check
 def outputs_by_name():
     outputs = [grpcclient.InferRequestedOutput(n) for n in ("scores", "label", "score")]
-    equal(read(infer(outputs=outputs)), answers["headlines@1"])
+    same(read(infer(outputs=outputs)), answers["headlines@1"])
     only = infer(outputs=[grpcclient.InferRequestedOutput("label")])
     equal([b.decode() for b in only.as_numpy("label")], [a["label"] for a in answers["headlines@1"]])
     equal(only.as_numpy("scores"), None)
@@ -166,7 +172,7 @@ def truncation_is_reported():
 
 @check
 def version_by_number():
-    equal(read(infer(model_version="1")), answers["headlines@1"])
+    same(read(infer(model_version="1")), answers["headlines@1"])
     result = infer(model_version="2")
     equal(result.get_response().model_version, "2")
     answers["headlines@2"] = read(result)
@@ -177,7 +183,7 @@ def version_by_number():
 def version_by_alias():
     result = infer(model_version="prod")
     equal(result.get_response().model_version, "1")
-    equal(read(result), answers["headlines@1"])
+    same(read(result), answers["headlines@1"])
 
 
 @check
@@ -193,12 +199,12 @@ def asynchronous():
     client.async_infer(MODEL, [text_tensor(texts)], lambda result, error: done.put((result, error)))
     result, error = done.get(timeout=30)
     equal(error, None)
-    equal(read(result), answers["headlines@1"])
+    same(read(result), answers["headlines@1"])
 
 
 @check
 def compressed():
-    equal(read(infer(compression_algorithm="gzip")), answers["headlines@1"])
+    same(read(infer(compression_algorithm="gzip")), answers["headlines@1"])
 
 
 @check
@@ -263,7 +269,7 @@ def wrong_names():
 
 @check
 def alive_after_errors():
-    equal(read(infer()), answers["headlines@1"])
+    same(read(infer()), answers["headlines@1"])
 
 
 json.dump({"checks": checks, "answers": answers}, sys.stdout)
