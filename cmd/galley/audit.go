@@ -91,7 +91,7 @@ server. Exits 1 and names the first wrong entry if there is one.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&kept, "head", "", "file with a head that galley audit head wrote before")
+	c.Flags().StringVar(&kept, "head", "", "file with a head that galley audit head, or GET /v1/audit/head, wrote before")
 	return c
 }
 

@@ -1,12 +1,9 @@
 package audit
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"galley"
@@ -22,11 +19,8 @@ type Head struct {
 // headFormat names what is signed and how a head is written.
 const headFormat = "galley-audit-head/1"
 
-// maxHead bounds a written head, in bytes.
-const maxHead = 4 << 10
-
 // A SignedHead is a head with the time and the signature of who vouches for
-// it, to be kept elsewhere. Its JSON is the file.
+// it, to be kept elsewhere. Its JSON is the file that galley audit head writes.
 type SignedHead struct {
 	Format    string            `json:"format"`
 	Entries   int64             `json:"entries"`
@@ -55,7 +49,7 @@ func Sign(h Head, at time.Time, key ed25519.PrivateKey) SignedHead {
 func (h SignedHead) Check() error {
 	wrong := func(format string, args ...any) error {
 		return galley.Errorf(galley.InvalidArgument, "head", format, args...).
-			WithRemedy("give the file that galley audit head wrote, unchanged")
+			WithRemedy(giveHead + ", unchanged")
 	}
 	switch _, err := galley.ParseDigest(string(h.Digest)); {
 	case h.Format != headFormat:
@@ -81,34 +75,6 @@ func (h SignedHead) Encode() ([]byte, error) {
 		return nil, galley.Errorf(galley.InvalidArgument, "head", "cannot be written: %w", err)
 	}
 	return append(data, '\n'), nil
-}
-
-// ReadHead reads a head that was kept and checks its signature.
-func ReadHead(r io.Reader) (SignedHead, error) {
-	var h SignedHead
-	data, err := io.ReadAll(io.LimitReader(r, maxHead+1))
-	if err != nil {
-		return h, galley.Errorf(galley.Unavailable, "head", "cannot be read: %w", err)
-	}
-	unreadable := func(err error) (SignedHead, error) {
-		return SignedHead{}, galley.Errorf(galley.InvalidArgument, "head", "cannot be read: %w", err).
-			WithRemedy("give the file that galley audit head wrote")
-	}
-	if len(data) > maxHead {
-		return unreadable(fmt.Errorf("it has more than %d bytes", maxHead))
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&h); err != nil {
-		return unreadable(err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return unreadable(errors.New("something follows the head"))
-	}
-	if err := h.Check(); err != nil {
-		return SignedHead{}, err
-	}
-	return h, nil
 }
 
 func clip(s string) string {

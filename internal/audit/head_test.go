@@ -3,6 +3,9 @@ package audit
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +35,50 @@ func TestHeadRoundTrip(t *testing.T) {
 		got, err := ReadHead(strings.NewReader(encoded(t, h)))
 		if err != nil || got.Head() != h.Head() || !got.Time.Equal(noon) {
 			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
+
+// overHTTP is the head as the gateway answers it.
+func overHTTP(t testing.TB, h SignedHead) string {
+	t.Helper()
+	data, err := json.Marshal(map[string]any{
+		"format": h.Format, "entries": strconv.FormatInt(h.Entries, 10), "digest": h.Digest, "time": h.Time, "key": []byte(h.Key), "signature": h.Signature,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// A head that came over HTTP is read by the same rules.
+func TestHeadOverHTTP(t *testing.T) {
+	for _, h := range []SignedHead{signedHead(), Sign(Head{0, Start}, noon, testKey()), Sign(Head{math.MaxInt64, galley.DigestBytes(nil)}, noon, testKey())} {
+		got, err := ReadHead(strings.NewReader(overHTTP(t, h)))
+		if err != nil || got.Head() != h.Head() || !got.Key.Equal(h.Key) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	good := overHTTP(t, signedHead())
+	for name, tt := range map[string]struct{ text, says string }{
+		"both names":      {strings.Replace(good, `"digest"`, `"head":"`+string(Start)+`","digest"`, 1), "a head and a digest"},
+		"no digest":       {strings.Replace(good, `"digest":"`, `"digest":"sha1:`, 1), "no digest"},
+		"digest left out": {strings.Replace(good, `"digest":"`+string(signedHead().Digest)+`",`, "", 1), "no digest"},
+		"fewer entries":   {strings.Replace(good, `"12"`, `"11"`, 1), "its signature is wrong"},
+		"zeros":           {strings.Replace(good, `"12"`, `"012"`, 1), "not a whole number"},
+		"a sign":          {strings.Replace(good, `"12"`, `"+12"`, 1), "not a whole number"},
+		"a space":         {strings.Replace(good, `"12"`, `" 12"`, 1), "not a whole number"},
+		"an exponent":     {strings.Replace(good, `"12"`, `"12e0"`, 1), "not a whole number"},
+		"a fraction":      {strings.Replace(good, `"12"`, `12.0`, 1), "not a whole number"},
+		"no number":       {strings.Replace(good, `"12"`, `null`, 1), "not a whole number"},
+		"a list":          {strings.Replace(good, `"12"`, `["12"]`, 1), "not a whole number"},
+		"too many":        {strings.Replace(good, `"12"`, `"9223372036854775808"`, 1), "not a whole number"},
+		"long":            {strings.Replace(good, `"12"`, `"`+strings.Repeat("1", 3000)+`"`, 1), "…"},
+	} {
+		_, err := ReadHead(strings.NewReader(tt.text))
+		if galley.CodeOf(err) != galley.InvalidArgument || !strings.Contains(err.Error(), tt.says) || len(err.Error()) > 400 ||
+			!strings.Contains(galley.AsError(err).Remedy, "GET /v1/audit/head") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -87,6 +134,8 @@ func FuzzReadHead(f *testing.F) {
 	f.Add([]byte(encoded(f, signedHead())))
 	f.Add([]byte(encoded(f, Sign(Head{0, Start}, noon, testKey()))))
 	f.Add([]byte(`{"format":"galley-audit-head/1","entries":1e3}`))
+	f.Add([]byte(overHTTP(f, signedHead())))
+	f.Add([]byte(`{"entries":"-9223372036854775808","head":null,"digest":""}`))
 	f.Add([]byte("{"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		h, err := ReadHead(bytes.NewReader(data))

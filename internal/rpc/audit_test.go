@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -76,6 +78,21 @@ func TestAuditAPI(t *testing.T) {
 	for _, r := range []*controlpb.ListAuditEntriesRequest{{After: -1}, {Until: -1}, {Last: -1}, {Last: 1001}} {
 		if _, err := entriesOf(t, c, r); status.Code(err) != codes.OutOfRange {
 			t.Errorf("%v: %v", r, err)
+		}
+	}
+}
+
+// A head that was fetched over HTTP is one to keep as it came.
+func TestAuditHeadOverREST(t *testing.T) {
+	server := newREST(t)
+	for range 2 { // of an empty log, and of one with an entry
+		status, text := call(t, server, "GET", "/v1/audit/head", "")
+		head, err := audit.ReadHead(strings.NewReader(text))
+		if status != 200 || err != nil || strconv.FormatInt(head.Entries, 10) != fields(t, text)["entries"] {
+			t.Errorf("%d %s: %v", status, text, err)
+		}
+		if status, got := form(t, server, "/v1/data", "name", "news", "format", "csv", "@train", news); status != 200 {
+			t.Fatal(got)
 		}
 	}
 }
