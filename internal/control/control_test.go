@@ -465,6 +465,25 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	w.wait(t, first.ID)
 	w.wait(t, other.ID)
+	w.passes.Lock() // the jobs below are nobody's
+	defer w.passes.Unlock()
+	fill := func(n int) {
+		w.board.mu.Lock()
+		defer w.board.mu.Unlock()
+		clear(w.board.tickets)
+		for i := range n {
+			w.board.tickets[fmt.Sprint("full-", i)] = &ticket{phase: trainer.Queued}
+		}
+	}
+	fill(maxJobs)
+	defer fill(0)
+	again, err = w.Submit(t.Context(), "ann", file, nil, "key")
+	if err != nil || again.ID != first.ID {
+		t.Errorf("a full queue: %s %v", again.ID, err)
+	}
+	if _, err := w.Submit(t.Context(), "ann", file, nil, "another"); galley.CodeOf(err) != galley.ResourceExhausted {
+		t.Error(err)
+	}
 }
 
 // Attempts that are killed go on from their checkpoints, to the same model.

@@ -30,6 +30,14 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 	if len(key) > maxKey {
 		return trainer.Job{}, galley.Errorf(galley.InvalidArgument, "idempotency key", "is longer than %d bytes", maxKey)
 	}
+	// Before anything else is asked: since then the queue may be full, or gone
+	// what the job names.
+	if key != "" {
+		before, err := c.submitted(ctx, jobID(spec.Name, by, key), spec.Digest())
+		if galley.CodeOf(err) != galley.NotFound {
+			return before, err
+		}
+	}
 	ctx, release := c.blobs.Hold(ctx) // what the job names is to be there when it is stored
 	defer release()
 	j, err := c.resolve(ctx, spec)
@@ -44,18 +52,24 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 	j.Updated, j.QueuedAt = j.Created, j.Created
 	stored, err := c.create(ctx, j, store.Commit{By: by, At: j.Created, Action: "job.submit", Detail: string(j.SpecDigest)})
 	if galley.CodeOf(err) == galley.AlreadyExists && key != "" {
-		before, err := c.store.Job(ctx, j.ID)
-		if err == nil && before.SpecDigest != j.SpecDigest {
-			err = galley.Errorf(galley.AlreadyExists, "idempotency key", "was used for %s, which has another spec", before.ID).
-				WithRemedy("send another key for another job")
-		}
-		return before, err
+		return c.submitted(ctx, j.ID, j.SpecDigest)
 	}
 	if err != nil {
 		return stored, err
 	}
 	c.kick()
 	return stored, nil
+}
+
+// submitted returns the job that an idempotency key made before, which must
+// have been asked for with the same spec.
+func (c *Control) submitted(ctx context.Context, id string, spec galley.Digest) (trainer.Job, error) {
+	j, err := c.store.Job(ctx, id)
+	if err == nil && j.SpecDigest != spec {
+		err = galley.Errorf(galley.AlreadyExists, "idempotency key", "was used for %s, which has another spec", id).
+			WithRemedy("send another key for another job")
+	}
+	return j, err
 }
 
 // create stores a new job and puts it onto the board.
