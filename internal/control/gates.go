@@ -17,7 +17,7 @@ type Gating struct {
 }
 
 // GateOf returns the gate of a model's alias: the one that was set, else for
-// prod galley's own, for others none.
+// prod galley's own, for others none. A model that there is not has none to show.
 func (c *Control) GateOf(ctx context.Context, model, alias string) (Gating, error) {
 	if alias == "" {
 		alias = registry.Prod
@@ -29,12 +29,17 @@ func (c *Control) GateOf(ctx context.Context, model, alias string) (Gating, erro
 		}
 	}
 	g, ok, err := c.store.Gate(ctx, model, alias)
-	switch {
-	case err != nil:
+	if err != nil {
 		return out, err
-	case ok:
+	}
+	if ok {
 		out.Own, out.Gate = true, &g
-	case alias == registry.Prod:
+		return out, nil
+	}
+	if _, err := c.store.Outline(ctx, model, 0); err != nil { // there is no such model
+		return out, err
+	}
+	if alias == registry.Prod {
 		g = evals.DefaultGate()
 		out.Gate = &g
 	}
@@ -50,6 +55,11 @@ func (c *Control) SetGate(ctx context.Context, by galley.Actor, model, alias str
 	if g != nil {
 		if err := g.Validate(); err != nil {
 			return was, err
+		}
+		if g.Data != "" {
+			if _, err := c.dataset(ctx, g.Data); err != nil {
+				return was, err
+			}
 		}
 	}
 	if err := c.store.SetGate(ctx, model, was.Alias, g, registry.Stamp{By: by, At: c.now()}); err != nil {

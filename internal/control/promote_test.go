@@ -301,3 +301,31 @@ func TestOwnGate(t *testing.T) {
 		}
 	}
 }
+
+// A model that there is not has no gate to show; one whose versions are gone
+// has the one that was set, which waits for the next.
+func TestGateOfNoModel(t *testing.T) {
+	w := newWorld(t, noOpener{}, 1)
+	for _, alias := range []string{"", "shadow"} {
+		if got, err := w.GateOf(t.Context(), "none", alias); galley.CodeOf(err) != galley.NotFound || got.Gate != nil || !strings.Contains(galley.AsError(err).Remedy, "galley models list") {
+			t.Errorf("%+v %v", got, err)
+		}
+	}
+	v := w.stubborn(t, 0, "news@1", "money", "sport")
+	if got, err := w.GateOf(t.Context(), "desk", "shadow"); err != nil || got.Gate != nil {
+		t.Errorf("%+v %v", got, err)
+	}
+	least := .5
+	if _, err := w.SetGate(t.Context(), "ann", "desk", "", &evals.Gate{Rules: []evals.Rule{{Metric: evals.Accuracy, Min: &least}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Delete(t.Context(), "ann", galley.Ref{Name: "desk", Version: v.Number}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.GateOf(t.Context(), "desk", ""); err != nil || !got.Own {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := w.GateOf(t.Context(), "desk", "shadow"); galley.CodeOf(err) != galley.NotFound {
+		t.Error(err)
+	}
+}
