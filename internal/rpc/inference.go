@@ -48,7 +48,7 @@ func (s *Inference) ServerMetadata(context.Context, *inferencepb.ServerMetadataR
 
 // ModelReady reports whether a model can be asked; it opens it to know.
 func (s *Inference) ModelReady(ctx context.Context, r *inferencepb.ModelReadyRequest) (*inferencepb.ModelReadyResponse, error) {
-	lease, err := s.acquire(ctx, r.GetName(), r.GetVersion())
+	lease, err := s.acquire(ctx, "name", r.GetName(), r.GetVersion())
 	if err != nil {
 		if code := galley.CodeOf(err); code == galley.NotFound || code == galley.InvalidArgument {
 			return nil, statusOf(err)
@@ -61,7 +61,7 @@ func (s *Inference) ModelReady(ctx context.Context, r *inferencepb.ModelReadyReq
 
 // ModelMetadata describes a model's inputs and outputs.
 func (s *Inference) ModelMetadata(ctx context.Context, r *inferencepb.ModelMetadataRequest) (*inferencepb.ModelMetadataResponse, error) {
-	lease, err := s.acquire(ctx, r.GetName(), r.GetVersion())
+	lease, err := s.acquire(ctx, "name", r.GetName(), r.GetVersion())
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -103,7 +103,7 @@ func fieldsOf(fields []task.Field) []*inferencepb.ModelMetadataResponse_TensorMe
 
 // ModelInfer answers with the version that the request goes to.
 func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferRequest) (*inferencepb.ModelInferResponse, error) {
-	lease, err := s.acquire(ctx, r.GetModelName(), r.GetModelVersion())
+	lease, err := s.acquire(ctx, "model_name", r.GetModelName(), r.GetModelVersion())
 	if err != nil {
 		s.Metrics.refused(err)
 		return nil, statusOf(err)
@@ -167,8 +167,10 @@ func requestTensors(lease *serving.Lease, r *inferencepb.ModelInferRequest) (map
 	return inputTensors(r)
 }
 
-func (s *Inference) acquire(ctx context.Context, name, version string) (*serving.Lease, error) {
-	if err := galley.CheckName("model_name", name); err != nil {
+// acquire finds the version that a request goes to, whose model is named in
+// this field of it.
+func (s *Inference) acquire(ctx context.Context, field, name, version string) (*serving.Lease, error) {
+	if err := galley.CheckName(field, name); err != nil {
 		return nil, err
 	}
 	return s.Table.Acquire(ctx, name, version)

@@ -39,7 +39,7 @@ func (n *Newsroom) classify(ctx context.Context, r *newsroompb.ClassifyRequest) 
 	if err != nil {
 		return nil, err
 	}
-	lease, err := n.inference.acquire(ctx, r.GetModel(), r.GetVersion())
+	lease, err := n.inference.acquire(ctx, "model", r.GetModel(), r.GetVersion())
 	if err != nil {
 		n.inference.Metrics.refused(err)
 		return nil, err

@@ -73,7 +73,7 @@ func TestClassify(t *testing.T) {
 		"both":         {&newsroompb.ClassifyRequest{Model: "news", Text: "a", Texts: []string{"b"}}, codes.InvalidArgument, "text: is given beside texts"},
 		"too many":     {&newsroompb.ClassifyRequest{Model: "news", Texts: make([]string, 4097)}, codes.InvalidArgument, "texts: 4097 texts in one request"},
 		"not UTF-8":    {&newsroompb.ClassifyRequest{Model: "news", Texts: []string{"a", "\xff"}}, codes.InvalidArgument, "texts: text 2 is not valid UTF-8"},
-		"no model":     {&newsroompb.ClassifyRequest{Text: "a"}, codes.InvalidArgument, "model_name: "},
+		"no model":     {&newsroompb.ClassifyRequest{Text: "a"}, codes.InvalidArgument, "model: "},
 		"other model":  {&newsroompb.ClassifyRequest{Model: "sports", Text: "a"}, codes.NotFound, "sports: no such model"},
 		"no such one":  {&newsroompb.ClassifyRequest{Model: "news", Version: "9", Text: "a"}, codes.NotFound, "news@9: "},
 		"no classifer": {&newsroompb.ClassifyRequest{Model: "pair", Text: "a"}, codes.FailedPrecondition, "pair@2: does not classify texts"},
@@ -114,7 +114,7 @@ func TestNewsroomLater(t *testing.T) {
 func TestClassifyNamesScores(t *testing.T) {
 	n := newNewsroom(t)
 	n.inference.Store = labelled{n.inference.Store.(models)}
-	lease, err := n.inference.acquire(t.Context(), "news", "")
+	lease, err := n.inference.acquire(t.Context(), "model", "news", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ var extensions = []string{"binary_tensor_data", "model_configuration", "model_re
 
 // ModelConfig describes a model as Triton's configuration files do.
 func (s *Inference) ModelConfig(ctx context.Context, r *inferencepb.ModelConfigRequest) (*inferencepb.ModelConfigResponse, error) {
-	lease, err := s.acquire(ctx, r.GetName(), r.GetVersion())
+	lease, err := s.acquire(ctx, "name", r.GetName(), r.GetVersion())
 	if err != nil {
 		return nil, statusOf(err)
 	}
