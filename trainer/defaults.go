@@ -6,8 +6,8 @@ const (
 	TextMLM            = "text-mlm"
 )
 
-// defaults returns what a job file leaves out. from says that the job goes on
-// from a model, which then fixes architecture and tokenizer. An unknown task
+// defaults returns what a job file of kind Train leaves out. from says that the
+// job goes on from a model, which then fixes architecture and tokenizer. An unknown task
 // has the defaults of classification.
 func defaults(task string, from bool) Spec {
 	s := Spec{
@@ -59,9 +59,29 @@ func defaults(task string, from bool) Spec {
 		s.Recipe.Epochs, s.Recipe.Optimizer.LR = 30, 2e-3
 	}
 	if from {
-		m := &s.Model
-		m.Architecture, m.Tokenizer = "", ""
-		m.Layers, m.Hidden, m.Heads, m.FeedForward, m.Vocabulary, m.MinFrequency = 0, 0, 0, 0, 0, 0
+		s.Model.fixed()
 	}
 	return s
+}
+
+// defaultDistill returns what a job file of kind Distill leaves out. from says
+// that the student goes on from a model.
+func defaultDistill(task string, from bool) Spec {
+	s := defaults(task, from)
+	s.Kind = KindDistill
+	s.Student.Model, s.Model = s.Model, Model{}
+	if !from {
+		m := &s.Student.Model
+		m.Layers, m.Hidden, m.FeedForward = 1, 64, 128
+		m.NGrams.Buckets = 1 << 15
+	}
+	s.Temperature, s.Alpha = 2, 0.7
+	s.Recipe.LabelSmoothing = 0 // the teachers' answers are softer, and truer
+	return s
+}
+
+// fixed empties what the model that is gone on from decides.
+func (m *Model) fixed() {
+	m.Architecture, m.Tokenizer = "", ""
+	m.Layers, m.Hidden, m.Heads, m.FeedForward, m.Vocabulary, m.MinFrequency = 0, 0, 0, 0, 0, 0
 }

@@ -9,16 +9,10 @@ import (
 	"galley/internal/strictyaml"
 )
 
-// KindTrain is the kind of a job file that trains one model.
-const KindTrain = "Train"
-
-// laterKinds are kinds of the format that this build does not run.
-var laterKinds = []string{"Distill", "Quantize", "Federate", "Search", "Eval", "Pipeline"}
-
 // maxSets bounds the overrides of a job file.
 const maxSets = 1000
 
-// ParseFile reads a job file of kind Train. sets override its values, each
+// ParseFile reads a job file of any kind. sets override its values, each
 // path=value as in recipe.epochs=3. What neither says has its default. Every
 // mistake is a problem of its own, with its place in the file; a spec that
 // comes with problems must not be used.
@@ -39,14 +33,16 @@ func parseFile(data []byte, sets []string) (Spec, strictyaml.Problems) {
 	if problems != nil {
 		return Spec{}, problems
 	}
-	s := defaults(h.Task, h.From != "")
+	s := h.defaults()
 	if problems := doc.Decode(&s); problems != nil {
 		return Spec{}, problems
 	}
-	if s.Model.NGrams.Orders == 0 {
-		s.Model.NGrams = NGrams{} // sizes of a table that there is not
+	for _, m := range []*Model{&s.Model, &s.Student.Model} {
+		if m.NGrams.Orders == 0 {
+			m.NGrams = NGrams{} // sizes of a table that there is not
+		}
 	}
-	return s, s.validate(doc.Problem)
+	return s, s.validate(doc.Problem, doc.Has)
 }
 
 func override(doc *strictyaml.Document, sets []string) (problems strictyaml.Problems) {
@@ -78,6 +74,21 @@ type head struct {
 	APIVersion string `yaml:"apiVersion"`
 	Task       string `yaml:"task"`
 	From       string `yaml:"from"`
+	Student    struct {
+		From string `yaml:"from"`
+	} `yaml:"student"`
+}
+
+// defaults returns what a file that begins so leaves out.
+func (h head) defaults() Spec {
+	switch h.Kind {
+	case KindDistill:
+		return defaultDistill(h.Task, h.Student.From != "")
+	case KindQuantize:
+		return defaultQuantize()
+	default:
+		return defaults(h.Task, h.From != "")
+	}
 }
 
 func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems) {
@@ -87,13 +98,13 @@ func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems
 	wrong := func(path, message, remedy string) {
 		problems = append(problems, doc.Problem(path, message, remedy))
 	}
-	switch known := append([]string{KindTrain}, laterKinds...); {
+	switch {
 	case head.Kind == "":
 		wrong("kind", "is missing", "write kind: Train")
 	case slices.Contains(laterKinds, head.Kind):
-		wrong("kind", head.Kind+" jobs are not there yet", "this build runs kind: Train")
-	case head.Kind != KindTrain:
-		wrong("kind", fmt.Sprintf("%q is not a kind", galley.Clip(head.Kind, 80)), strictyaml.Nearest(head.Kind, known))
+		wrong("kind", head.Kind+" jobs are not there yet", "this build runs kind: "+strings.Join(kinds, ", "))
+	case !slices.Contains(kinds, head.Kind):
+		wrong("kind", fmt.Sprintf("%q is not a kind", galley.Clip(head.Kind, 80)), strictyaml.Nearest(head.Kind, slices.Concat(kinds, laterKinds)))
 	}
 	switch {
 	case head.APIVersion == "":

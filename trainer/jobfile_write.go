@@ -16,14 +16,26 @@ func (s Spec) YAML() ([]byte, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	var fixed []string // where task or From leave no choice
-	if s.From != "" {
-		fixed = append(fixed, "model.layers", "model.hidden", "model.heads", "model.feed_forward", "model.vocabulary", "model.min_frequency")
+	// What kind, task or the model that is gone on from leave no choice of.
+	var fixed []string
+	for _, f := range kindFields {
+		if !slices.Contains(f.kinds, s.Kind) {
+			fixed = append(fixed, f.path)
+		}
+	}
+	at := s.section()
+	if s.Start() != "" {
+		for _, name := range []string{"layers", "hidden", "heads", "feed_forward", "vocabulary", "min_frequency"} {
+			fixed = append(fixed, at+"."+name)
+		}
 	}
 	if s.Task == TextMLM {
-		fixed = append(fixed, "model.ngrams", "recipe.class_weights", "recipe.label_smoothing", "recipe.branch_loss")
+		fixed = append(fixed, at+".ngrams", "recipe.class_weights", "recipe.label_smoothing", "recipe.branch_loss")
 	} else {
 		fixed = append(fixed, "recipe.mask_rate")
+	}
+	if !s.trains() {
+		fixed = append(fixed, "data")
 	}
 	var b strings.Builder
 	writeYAML(&b, reflect.ValueOf(s), "", "", fixed)
@@ -35,6 +47,10 @@ func (s Spec) YAML() ([]byte, error) {
 func writeYAML(b *strings.Builder, v reflect.Value, path, indent string, fixed []string) {
 	for i := range v.NumField() {
 		name, value := v.Type().Field(i).Tag.Get("yaml"), v.Field(i)
+		if v.Type().Field(i).Anonymous { // its fields are the struct's own
+			writeYAML(b, value, path, indent, fixed)
+			continue
+		}
 		at := strings.TrimPrefix(path+"."+name, ".")
 		if slices.Contains(fixed, at) {
 			continue

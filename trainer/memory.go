@@ -28,22 +28,37 @@ func ParseMemory(s string) (int64, error) {
 }
 
 // MemoryNeed returns the bytes that an attempt is to reserve: what the spec
-// says, or an estimate from the model's sizes and the batch. parent is the
-// size of the graph that From names, in bytes.
-//
-// The estimate counts the weights six times (weights, gradient, two moments,
-// the best so far, one in passing), a batch's activations twice, and the
-// runtime. It errs on the high side for short texts: batches are rarely as
-// long as model.max_length.
-func (s Spec) MemoryNeed(parent int64) int64 {
+// says, or an estimate for its kind. parent is the size of the graph that the
+// job goes on from or makes smaller, teachers those of the graphs that it
+// learns from, in bytes.
+func (s Spec) MemoryNeed(parent int64, teachers ...int64) int64 {
 	if n, err := ParseMemory(s.Resources.Memory); err == nil {
 		return n
 	}
-	const runtime = 300 << 20
-	m := s.Model
+	if s.Kind == KindQuantize {
+		return s.quantizeMemory(parent)
+	}
+	need := s.trainingMemory(parent)
+	for _, teacher := range teachers { // one after the other, before training begins
+		need = max(need, runtimeMemory+2*teacher+answering)
+	}
+	return need
+}
+
+const (
+	runtimeMemory = 300 << 20 // of ONNX Runtime and the process
+	answering     = 200 << 20 // of a teacher that answers a batch
+)
+
+// trainingMemory counts the weights six times (weights, gradient, two moments,
+// the best so far, one in passing), a batch's activations twice, and the
+// runtime. It errs on the high side for short texts: batches are rarely as
+// long as max_length.
+func (s Spec) trainingMemory(parent int64) int64 {
+	m := s.Architecture()
 	layers, hidden, heads, feedForward := float64(m.Layers), float64(m.Hidden), float64(m.Heads), float64(m.FeedForward)
 	weights := 4 * (float64(m.Vocabulary)*hidden + layers*(4*hidden*hidden+2*hidden*feedForward))
-	if s.From != "" {
+	if s.Start() != "" {
 		// The graph decides; these are the sizes of a small encoder.
 		layers, hidden, heads, feedForward = 6, 384, 12, 1536
 		weights = float64(parent)
@@ -55,5 +70,5 @@ func (s Spec) MemoryNeed(parent int64) int64 {
 		perToken += 2 * s.Recipe.MaskRate * float64(m.Vocabulary)
 	}
 	activations := 2 * 4 * float64(s.Recipe.BatchSize) * length * perToken
-	return runtime + int64(6*weights+activations)
+	return runtimeMemory + int64(6*weights+activations)
 }

@@ -26,10 +26,38 @@ type (
 )
 
 func (c *checker) ranges(s Spec) {
-	m, r, o := s.Model, s.Recipe, s.Recipe.Optimizer
 	wholes := []whole{
-		{"model.max_length", m.MaxLength, 4, 8192},
-		{"model.ngrams.orders", m.NGrams.Orders, 0, 5},
+		{"resources.cpus", s.Resources.CPUs, 1, 1024},
+		{"resources.gpus", s.Resources.GPUs, 0, 0},
+		{"priority", s.Priority, 0, 100},
+		{"retries", s.Retries, 0, maxRetries},
+	}
+	var reals []real
+	if s.trains() {
+		w, r := trainingRanges(s)
+		wholes, reals = append(w, wholes...), r
+	}
+	if s.Kind == KindDistill {
+		reals = append(reals, real{"temperature", s.Temperature, 0, maxTemperature, true}, real{"alpha", s.Alpha, 0, 1, false})
+	}
+	for _, w := range wholes {
+		c.whole(w)
+	}
+	for _, x := range reals {
+		c.real(x)
+	}
+}
+
+// maxTemperature bounds the temperature of a distillation: far below it all
+// answers are as likely as any.
+const maxTemperature = 100
+
+// trainingRanges are the numbers of a spec that trains.
+func trainingRanges(s Spec) ([]whole, []real) {
+	m, r, o, at := s.Architecture(), s.Recipe, s.Recipe.Optimizer, s.section()+"."
+	wholes := []whole{
+		{at + "max_length", m.MaxLength, 4, 8192},
+		{at + "ngrams.orders", m.NGrams.Orders, 0, 5},
 		{"recipe.epochs", r.Epochs, 1, 10_000},
 		{"recipe.max_steps", r.MaxSteps, 0, 100_000_000},
 		{"recipe.batch_size", r.BatchSize, 1, 4096},
@@ -37,40 +65,26 @@ func (c *checker) ranges(s Spec) {
 		{"recipe.early_stop", r.EarlyStop, 0, 1000},
 		{"recipe.validate_every", r.ValidateEvery, 0, 1_000_000},
 		{"recipe.checkpoint_every", r.CheckpointEvery, 1, 1_000_000},
-		{"resources.cpus", s.Resources.CPUs, 1, 1024},
-		{"resources.gpus", s.Resources.GPUs, 0, 0},
-		{"priority", s.Priority, 0, 100},
-		{"retries", s.Retries, 0, maxRetries},
 	}
-	if s.From == "" {
+	if s.Start() == "" {
 		wholes = append(wholes,
-			whole{"model.layers", m.Layers, 0, 64},
-			whole{"model.hidden", m.Hidden, 8, 4096},
-			whole{"model.heads", m.Heads, 1, 128},
-			whole{"model.feed_forward", m.FeedForward, 8, 16384},
-			whole{"model.vocabulary", m.Vocabulary, 100, 200_000},
-			whole{"model.min_frequency", m.MinFrequency, 1, 1_000_000},
+			whole{at + "layers", m.Layers, 0, 64},
+			whole{at + "hidden", m.Hidden, 8, 4096},
+			whole{at + "heads", m.Heads, 1, 128},
+			whole{at + "feed_forward", m.FeedForward, 8, 16384},
+			whole{at + "vocabulary", m.Vocabulary, 100, 200_000},
+			whole{at + "min_frequency", m.MinFrequency, 1, 1_000_000},
 		)
 	}
 	if m.NGrams.Orders > 0 {
 		wholes = append(wholes,
-			whole{"model.ngrams.buckets", m.NGrams.Buckets, 16, 1 << 24},
-			whole{"model.ngrams.width", m.NGrams.Width, 1, 4096},
+			whole{at + "ngrams.buckets", m.NGrams.Buckets, 16, 1 << 24},
+			whole{at + "ngrams.width", m.NGrams.Width, 1, 4096},
 		)
 	}
-	for _, w := range wholes {
-		switch {
-		case w.value >= w.low && w.value <= w.high:
-		case w.low == w.high:
-			c.wrong(w.path, fmt.Sprintf("write %d", w.low), "is %d; this build has none", w.value)
-		default:
-			c.wrong(w.path, fmt.Sprintf("write a whole number from %d to %d", w.low, w.high), "%d is out of range", w.value)
-		}
-	}
-
 	reals := []real{
 		{"data.fraction", s.Data.Fraction, 0, 1, true},
-		{"model.dropout", m.Dropout, 0, 0.9, false},
+		{at + "dropout", m.Dropout, 0, 0.9, false},
 		{"recipe.optimizer.lr", o.LR, 0, 10, true},
 		{"recipe.optimizer.beta1", o.Beta1, 0, 0.99999, false},
 		{"recipe.optimizer.beta2", o.Beta2, 0, 0.9999999, false},
@@ -90,17 +104,31 @@ func (c *checker) ranges(s Spec) {
 	for _, label := range slices.Sorted(maps.Keys(r.ClassWeights.Values)) {
 		reals = append(reals, real{"recipe.class_weights.values." + galley.Clip(label, 80), r.ClassWeights.Values[label], 0, 1000, true})
 	}
-	for _, x := range reals {
-		// Written so that NaN is in no range.
-		if x.value <= x.high && (x.value > x.low || x.value == x.low && !x.above) {
-			continue
-		}
-		remedy := fmt.Sprintf("write a number from %s to %s", number(x.low), number(x.high))
-		if x.above {
-			remedy = fmt.Sprintf("write a number above %s, at most %s", number(x.low), number(x.high))
-		}
-		c.wrong(x.path, remedy, "%s is out of range", number(x.value))
+	return wholes, reals
+}
+
+// whole checks a whole number.
+func (c *checker) whole(w whole) {
+	switch {
+	case w.value >= w.low && w.value <= w.high:
+	case w.low == w.high:
+		c.wrong(w.path, fmt.Sprintf("write %d", w.low), "is %d; this build has none", w.value)
+	default:
+		c.wrong(w.path, fmt.Sprintf("write a whole number from %d to %d", w.low, w.high), "%d is out of range", w.value)
 	}
+}
+
+// real checks a number.
+func (c *checker) real(x real) {
+	// Written so that NaN is in no range.
+	if x.value <= x.high && (x.value > x.low || x.value == x.low && !x.above) {
+		return
+	}
+	remedy := fmt.Sprintf("write a number from %s to %s", number(x.low), number(x.high))
+	if x.above {
+		remedy = fmt.Sprintf("write a number above %s, at most %s", number(x.low), number(x.high))
+	}
+	c.wrong(x.path, remedy, "%s is out of range", number(x.value))
 }
 
 func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

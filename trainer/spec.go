@@ -15,23 +15,27 @@ import (
 // APIVersion is the version of the job file format.
 const APIVersion = "galley/v1"
 
-// A Spec is a whole request to train one model: what a job file of kind Train
-// says, with each default filled in. It is immutable once submitted, and its
-// digest names it.
+// A Spec is a whole request to make one model: what a job file says, with each
+// default filled in. It is immutable once submitted, and its digest names it.
+//
+// A field that the spec's kind does not have is empty, and is left out of its
+// JSON; see kindFields.
 type Spec struct {
-	APIVersion string    `yaml:"apiVersion" json:"apiVersion"`
-	Kind       string    `yaml:"kind" json:"kind"`
-	Name       string    `yaml:"name" json:"name"` // the model's name in the registry
-	Task       string    `yaml:"task" json:"task"`
-	Data       Data      `yaml:"data" json:"data"`
-	From       string    `yaml:"from" json:"from,omitempty"` // a version, or an .onnx file, to go on from
-	Model      Model     `yaml:"model" json:"model"`
-	Recipe     Recipe    `yaml:"recipe" json:"recipe"`
-	Engine     string    `yaml:"engine" json:"engine"`
-	Resources  Resources `yaml:"resources" json:"resources"`
-	Priority   int       `yaml:"priority" json:"priority,omitempty"` // 0 to 100, higher ones first
-	Needs      []string  `yaml:"needs" json:"needs,omitempty"`       // jobs that have to succeed first
-	Retries    int       `yaml:"retries" json:"retries,omitempty"`   // crashes in a row without a new checkpoint that are tried again
+	APIVersion string `yaml:"apiVersion" json:"apiVersion"`
+	Kind       string `yaml:"kind" json:"kind"`
+	Name       string `yaml:"name" json:"name"` // the model's name in the registry
+	Task       string `yaml:"task" json:"task,omitempty"`
+	Data       Data   `yaml:"data" json:"data,omitzero"`
+	From       string `yaml:"from" json:"from,omitempty"` // a version, or an .onnx file, to go on from
+	Model      Model  `yaml:"model" json:"model,omitzero"`
+	Distill
+	Quantize
+	Recipe    Recipe    `yaml:"recipe" json:"recipe,omitzero"`
+	Engine    string    `yaml:"engine" json:"engine,omitempty"`
+	Resources Resources `yaml:"resources" json:"resources"`
+	Priority  int       `yaml:"priority" json:"priority,omitempty"` // 0 to 100, higher ones first
+	Needs     []string  `yaml:"needs" json:"needs,omitempty"`       // jobs that have to succeed first
+	Retries   int       `yaml:"retries" json:"retries,omitempty"`   // crashes in a row without a new checkpoint that are tried again
 }
 
 // Data names a registered dataset, or the files to register as one.
@@ -43,6 +47,9 @@ type Data struct {
 	Format   string  `yaml:"format" json:"format,omitempty"`
 	Columns  string  `yaml:"columns" json:"columns,omitempty"`
 	Fraction float64 `yaml:"fraction" json:"fraction"` // of the training rows, stratified by label
+	// Unlabelled is a registered dataset whose training rows a student learns
+	// from, too, by its teachers' answers alone. Labels that it has are not used.
+	Unlabelled string `yaml:"unlabelled" json:"unlabelled,omitempty"`
 }
 
 // Model is an architecture and its sizes. With From it says only what is

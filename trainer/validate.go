@@ -16,7 +16,7 @@ import (
 func (s Spec) Validate() error {
 	return s.validate(func(path, message, remedy string) strictyaml.Problem {
 		return strictyaml.Problem{Path: path, Message: message, Remedy: remedy}
-	}).AsError("spec")
+	}, s.gives).AsError("spec")
 }
 
 // A checker collects the problems of a spec; place finds a field in the file.
@@ -25,12 +25,22 @@ type checker struct {
 	problems strictyaml.Problems
 }
 
-func (s Spec) validate(place func(path, message, remedy string) strictyaml.Problem) strictyaml.Problems {
+// validate checks a spec; given says which fields it, or its file, gives.
+func (s Spec) validate(place func(path, message, remedy string) strictyaml.Problem, given func(path string) bool) strictyaml.Problems {
 	c := &checker{place: place}
 	c.names(s)
-	c.data(s.Data)
-	c.model(s)
-	c.recipe(s)
+	c.kind(s, given)
+	if s.trains() {
+		c.data(s.Data)
+		c.model(s)
+		c.recipe(s)
+	}
+	switch s.Kind {
+	case KindDistill:
+		c.distill(s)
+	case KindQuantize:
+		c.quantize(s)
+	}
 	c.ranges(s)
 	c.schedule(s)
 	return c.problems
@@ -63,7 +73,7 @@ func (c *checker) choice(path, word string, known, later []string) {
 }
 
 func (c *checker) names(s Spec) {
-	if s.APIVersion != APIVersion || s.Kind != KindTrain {
+	if s.APIVersion != APIVersion || !slices.Contains(kinds, s.Kind) {
 		c.wrong("kind", "write apiVersion: "+APIVersion+" and kind: "+KindTrain, "is %q of %q", galley.Clip(s.Kind, 80), galley.Clip(s.APIVersion, 80))
 	}
 	if s.Name == "" {
@@ -71,13 +81,15 @@ func (c *checker) names(s Spec) {
 	} else {
 		c.coded("name", galley.CheckName("name", s.Name))
 	}
-	c.choice("task", s.Task, []string{TextClassification, TextMLM},
-		[]string{"token-classification", "text-embedding", "image-classification", "speech-ctc"})
-	c.choice("engine", s.Engine, []string{"onnx"}, []string{"gorgonia", "torch"})
-	if s.From != "" && !strings.HasSuffix(s.From, ".onnx") {
-		if _, err := galley.ParseRef(s.From); err != nil {
-			c.wrong("from", "write a version (news-base@2, news-base:prod), an upload's digest, or the path of an .onnx file",
-				"%q is not a model", galley.Clip(s.From, 80))
+	if s.trains() {
+		c.choice("task", s.Task, []string{TextClassification, TextMLM},
+			[]string{"token-classification", "text-embedding", "image-classification", "speech-ctc"})
+		c.choice("engine", s.Engine, []string{"onnx"}, []string{"gorgonia", "torch"})
+	}
+	if start := s.Start(); start != "" && !strings.HasSuffix(start, ".onnx") {
+		if _, err := galley.ParseRef(start); err != nil {
+			c.wrong(s.StartPath(), "write a version (news-base@2, news-base:prod), an upload's digest, or the path of an .onnx file",
+				"%q is not a model", galley.Clip(start, 80))
 		}
 	}
 }
@@ -89,12 +101,7 @@ func (c *checker) data(d Data) {
 	case d.Dataset != "" && d.Train != "":
 		c.wrong("data", "keep one of dataset and train", "names a registered dataset and files")
 	case d.Dataset != "":
-		ref, err := galley.ParseRef(d.Dataset)
-		if err == nil && (ref.Alias != "" || ref.Digest != "") {
-			err = galley.Errorf(galley.InvalidArgument, "", "%q is not a dataset", galley.Clip(d.Dataset, 80)).
-				WithRemedy("write a name, or a name@version")
-		}
-		c.coded("data.dataset", err)
+		c.coded("data.dataset", checkDataset(d.Dataset))
 	}
 	if d.Train == "" {
 		for _, f := range []struct{ path, value string }{
@@ -121,40 +128,50 @@ func (c *checker) data(d Data) {
 	}
 }
 
+// checkDataset checks the name of a registered dataset.
+func checkDataset(name string) error {
+	ref, err := galley.ParseRef(name)
+	if err == nil && (ref.Alias != "" || ref.Digest != "") {
+		err = galley.Errorf(galley.InvalidArgument, "", "%q is not a dataset", galley.Clip(name, 80)).
+			WithRemedy("write a name, or a name@version")
+	}
+	return err
+}
+
 // maxPath bounds the names of files in a spec.
 const maxPath = 4096
 
 func (c *checker) model(s Spec) {
-	m := s.Model
-	if s.From != "" {
+	m, at, from := s.Architecture(), s.section()+".", s.StartPath()
+	if s.Start() != "" {
 		for _, f := range []struct {
-			path  string
+			name  string
 			given bool
 		}{
-			{"model.architecture", m.Architecture != ""}, {"model.layers", m.Layers != 0}, {"model.hidden", m.Hidden != 0},
-			{"model.heads", m.Heads != 0}, {"model.feed_forward", m.FeedForward != 0},
-			{"model.tokenizer", m.Tokenizer != ""}, {"model.vocabulary", m.Vocabulary != 0}, {"model.min_frequency", m.MinFrequency != 0},
+			{"architecture", m.Architecture != ""}, {"layers", m.Layers != 0}, {"hidden", m.Hidden != 0},
+			{"heads", m.Heads != 0}, {"feed_forward", m.FeedForward != 0},
+			{"tokenizer", m.Tokenizer != ""}, {"vocabulary", m.Vocabulary != 0}, {"min_frequency", m.MinFrequency != 0},
 		} {
 			if f.given {
-				c.wrong(f.path, "leave it out: architecture, layers, hidden, heads, feed_forward, tokenizer and vocabulary are those of `from`",
-					"is fixed by the model that `from` names")
+				c.wrong(at+f.name, "leave it out: architecture, layers, hidden, heads, feed_forward, tokenizer and vocabulary are those of `"+from+"`",
+					"is fixed by the model that `%s` names", from)
 			}
 		}
 	} else {
-		c.choice("model.architecture", m.Architecture, []string{"text-encoder"}, []string{"image-cnn", "speech-ctc"})
-		c.choice("model.tokenizer", m.Tokenizer, []string{"wordpiece", "character"}, nil)
+		c.choice(at+"architecture", m.Architecture, []string{"text-encoder"}, []string{"image-cnn", "speech-ctc"})
+		c.choice(at+"tokenizer", m.Tokenizer, []string{"wordpiece", "character"}, nil)
 		if m.Features != "" {
-			c.wrong("model.features", "leave it out, or name an .onnx file as `from`", "names a value of an outside graph, but there is no `from`")
+			c.wrong(at+"features", "leave it out, or name an .onnx file as `"+from+"`", "names a value of an outside graph, but there is no `%s`", from)
 		}
 		if m.Heads > 0 && m.Hidden%m.Heads != 0 {
-			c.wrong("model.heads", fmt.Sprintf("choose one of %s", divisors(m.Hidden)), "%d does not divide model.hidden, which is %d", m.Heads, m.Hidden)
+			c.wrong(at+"heads", fmt.Sprintf("choose one of %s", divisors(m.Hidden)), "%d does not divide %shidden, which is %d", m.Heads, at, m.Hidden)
 		}
 	}
 	if len(m.Features) > maxPath {
-		c.wrong("model.features", "", "is longer than %d bytes", maxPath)
+		c.wrong(at+"features", "", "is longer than %d bytes", maxPath)
 	}
 	if s.Task == TextMLM && m.NGrams.Orders != 0 {
-		c.wrong("model.ngrams", "leave it out: n-grams join the model when a classifier is trained", "cannot be pretrained by text-mlm")
+		c.wrong(at+"ngrams", "leave it out: n-grams join the model when a classifier is trained", "cannot be pretrained by text-mlm")
 	}
 }
 

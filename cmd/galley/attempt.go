@@ -11,10 +11,9 @@ import (
 // attemptName is the hidden command that an attempt of a job runs as.
 const attemptName = "attempt"
 
-// drivers are the engines of this build.
+// drivers are what this build runs attempts with.
 func (a *app) drivers(r *runtime) engine.Drivers {
-	d := onnx.Driver{Opener: r}
-	return engine.Drivers{d.Name(): d}
+	return engine.NewDrivers(onnx.Driver{Opener: r})
 }
 
 func (a *app) attemptCommand() *cobra.Command {

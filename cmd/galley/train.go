@@ -99,12 +99,12 @@ func (a *app) submit(ctx context.Context, c *client, dir string, file []byte, sp
 			sets = append(sets, "data."+field+"=")
 		}
 	}
-	if strings.HasSuffix(spec.From, ".onnx") {
-		digest, err := uploadModel(ctx, c.control, modelFiles{graph: within(dir, spec.From)})
+	if start := spec.Start(); strings.HasSuffix(start, ".onnx") {
+		digest, err := uploadModel(ctx, c.control, modelFiles{graph: within(dir, start)})
 		if err != nil {
 			return nil, err
 		}
-		sets = append(sets, "from="+digest)
+		sets = append(sets, spec.StartPath()+"="+digest)
 	}
 	return c.control.SubmitJob(ctx, &controlpb.SubmitJobRequest{JobFile: file, Set: sets})
 }

@@ -101,7 +101,7 @@ func jobID(name string, by galley.Actor, key string) string {
 // resolve checks a spec against what there is, and pins what it names.
 func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, error) {
 	j := trainer.Job{Spec: spec, SpecDigest: spec.Digest()}
-	if _, err := c.drivers.Get(spec.Engine); err != nil {
+	if _, err := c.drivers.For(spec); err != nil {
 		return j, err
 	}
 	if err := c.reachable(ctx, spec.Needs); err != nil {
@@ -127,14 +127,15 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	if err := fits(spec, d); err != nil {
 		return j, err
 	}
-	if spec.From == "" {
+	start := spec.Start()
+	if start == "" {
 		return j, nil
 	}
-	if strings.HasSuffix(spec.From, ".onnx") {
-		return j, galley.Errorf(galley.InvalidArgument, "from", "names a file, and the server opens no file that a client names").
+	if strings.HasSuffix(start, ".onnx") {
+		return j, galley.Errorf(galley.InvalidArgument, spec.StartPath(), "names a file, and the server opens no file that a client names").
 			WithRemedy("upload it and write its digest; galley train does so by itself")
 	}
-	from, err := galley.ParseRef(spec.From)
+	from, err := galley.ParseRef(start)
 	if err != nil {
 		return j, err
 	}

@@ -59,7 +59,7 @@ func (c *Control) stage(ctx context.Context, j trainer.Job, r engine.Result) (*s
 			Spec: spec, SpecDigest: j.SpecDigest, Job: j.ID,
 			Dataset: j.Data, DatasetDigest: j.DataDigest, Splits: splits,
 			Parent: j.ParentRef, ParentDigest: j.Parent,
-			Engine: j.Spec.Engine, EngineVersion: c.engineVersion(j.Spec.Engine),
+			Engine: j.Spec.Driver(), EngineVersion: c.engineVersion(j.Spec),
 			Revision: c.revision, Hardware: fmt.Sprintf("%s/%s, %d CPUs of %d", runtime.GOOS, runtime.GOARCH, c.need(j), c.cpus),
 		},
 	}
@@ -96,8 +96,8 @@ func splitsOf(m *dataset.Manifest) map[string]registry.Data {
 	return out
 }
 
-func (c *Control) engineVersion(name string) string {
-	d, err := c.drivers.Get(name)
+func (c *Control) engineVersion(s trainer.Spec) string {
+	d, err := c.drivers.For(s)
 	if err != nil {
 		return ""
 	}

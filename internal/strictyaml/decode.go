@@ -15,7 +15,7 @@ import (
 // tags, and returns every unknown field and every value of a wrong type, or
 // the first MaxProblems of them and one more that says so. Values that the file does not give keep what into holds: its defaults.
 //
-// Fields may be structs, pointers to structs, strings, booleans, integers,
+// Fields of an embedded struct are the struct's own. Fields may be structs, pointers to structs, strings, booleans, integers,
 // floats, lists of these, and maps from string to these.
 func (d *Document) Decode(into any) Problems {
 	var ps Problems
@@ -151,6 +151,12 @@ func fieldsOf(t reflect.Type) []field {
 	var fs []field
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if f.Anonymous && f.Type.Kind() == reflect.Struct {
+			for _, of := range fieldsOf(f.Type) {
+				fs = append(fs, field{of.name, append([]int{i}, of.index...)})
+			}
+			continue
+		}
 		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		if name != "" && name != "-" {
 			fs = append(fs, field{name, f.Index})

@@ -240,6 +240,20 @@ func (d *Document) Problem(path, message, remedy string) Problem {
 	return at(node, path, message, remedy)
 }
 
+// Has reports whether the file gives a value at a dotted path.
+func (d *Document) Has(path string) bool {
+	node := d.root
+	for name := range strings.SplitSeq(path, ".") {
+		if node.Kind != yaml.MappingNode {
+			return false
+		}
+		if node = valueOf(node, name); node == nil {
+			return false
+		}
+	}
+	return !isNull(node)
+}
+
 // String returns the scalar at a top-level key, "" if there is none.
 func (d *Document) String(key string) string {
 	if v := valueOf(d.root, key); v != nil && v.Kind == yaml.ScalarNode {

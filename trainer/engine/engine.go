@@ -14,9 +14,9 @@ import (
 	"galley/trainer"
 )
 
-// A Driver is one way to train.
+// A Driver is one way to make a model.
 type Driver interface {
-	// Name is what a spec calls the driver: "onnx".
+	// Name is what trainer.Spec.Driver calls the driver: "onnx".
 	Name() string
 	// Version names the driver's runtime, as lineage records it.
 	Version() string
@@ -36,8 +36,29 @@ type Request struct {
 	Spec    trainer.Spec      `json:"spec"`
 	Data    *dataset.Manifest `json:"data"`
 	Records map[string]string `json:"records"`          // split -> path of its record file
-	Parent  string            `json:"parent,omitempty"` // folder of the bundle that From names
+	Parent  string            `json:"parent,omitempty"` // folder of the bundle that the job goes on from
 	WorkDir string            `json:"work_dir"`         // the job's own, kept between attempts
+
+	// Of kind Distill:
+	Teachers   []Teacher `json:"teachers,omitempty"`
+	Unlabelled *Source   `json:"unlabelled,omitempty"` // what Data.Unlabelled names
+	// Cache is a folder that other jobs use as well, for what can be computed
+	// again; "" if there is none. What lies in it may be damaged or gone at any
+	// time.
+	Cache string `json:"cache,omitempty"`
+}
+
+// A Teacher is a model that a student learns from.
+type Teacher struct {
+	Ref    string        `json:"ref"`
+	Digest galley.Digest `json:"digest"` // of the version
+	Folder string        `json:"folder"` // of its bundle
+}
+
+// A Source is a record file beside those of the dataset.
+type Source struct {
+	Digest galley.Digest `json:"digest"`
+	Path   string        `json:"path"`
 }
 
 // A Result is a finished model.
@@ -76,14 +97,27 @@ type Event struct {
 	Message  string             `json:"message,omitempty"`
 }
 
-// Drivers are the engines that a build has, by name.
+// Drivers are what a build runs attempts with, by name.
 type Drivers map[string]Driver
 
-// Get returns the named driver.
-func (d Drivers) Get(name string) (Driver, error) {
-	if e, ok := d[name]; ok {
-		return e, nil
+// NewDrivers makes drivers of a list.
+func NewDrivers(list ...Driver) Drivers {
+	d := Drivers{}
+	for _, driver := range list {
+		d[driver.Name()] = driver
 	}
-	return nil, galley.Errorf(galley.InvalidArgument, "engine", "%q is not an engine of this build", name).
+	return d
+}
+
+// For returns the driver that runs attempts of a spec: that of its engine, or
+// that of its kind.
+func (d Drivers) For(s trainer.Spec) (Driver, error) {
+	if driver, ok := d[s.Driver()]; ok {
+		return driver, nil
+	}
+	if s.Driver() != s.Engine {
+		return nil, galley.Errorf(galley.Unimplemented, "kind", "%s jobs are not there yet", galley.Clip(s.Kind, 80))
+	}
+	return nil, galley.Errorf(galley.InvalidArgument, "engine", "%q is not an engine of this build", galley.Clip(s.Engine, 80)).
 		WithRemedy("use engine: onnx")
 }

@@ -95,17 +95,17 @@ func parentTokenizer(path string) (tokenizer, error) {
 // classifier builds the graph of a classification job: new, or onto its
 // parent.
 func classifier(r engine.Request, p *parent, t tokenizer, rows dataset.Rows) (*graph.Model, task.Inputs, int, error) {
-	spec, classes := r.Spec, len(r.Data.Labels)
+	spec, asked, classes := r.Spec, r.Spec.Architecture(), len(r.Data.Labels)
 	own := task.DefaultInputs
-	encoder := encoderOf(spec.Model, t.VocabSize())
+	encoder := encoderOf(asked, t.VocabSize())
 	ngrams := encoder.NGrams
-	weighing, err := weigh(ngrams, t, spec.Model.MaxLength, rows)
+	weighing, err := weigh(ngrams, t, asked.MaxLength, rows)
 	if err != nil {
 		return nil, own, 0, err
 	}
 	if p != nil && p.encoder == nil {
 		m, err := architecture.Adopt(p.model, architecture.AdoptOptions{
-			Features: spec.Model.Features, Classes: classes, Dropout: spec.Model.Dropout,
+			Features: asked.Features, Classes: classes, Dropout: asked.Dropout,
 			NGrams: ngrams, Weighing: weighing, Seed: spec.Recipe.Seed,
 		})
 		if err != nil {
@@ -114,11 +114,11 @@ func classifier(r engine.Request, p *parent, t tokenizer, rows dataset.Rows) (*g
 		inherit(m, p.model, slices.Equal(p.labels, r.Data.Labels))
 		outside, err := architecture.TextInputs(p.model)
 		in := task.Inputs{IDs: outside.IDs, Mask: outside.Mask, Types: outside.Types}
-		return m, in, min(spec.Model.MaxLength, p.maxLength), err
+		return m, in, min(asked.MaxLength, p.maxLength), err
 	}
 	if p != nil {
 		encoder = *p.encoder
-		encoder.NGrams, encoder.Dropout = ngrams, spec.Model.Dropout
+		encoder.NGrams, encoder.Dropout = ngrams, asked.Dropout
 	}
 	m, err := encoder.Classifier(classes, weighing, spec.Recipe.Seed)
 	if err != nil {
@@ -191,14 +191,14 @@ func inherit(m, parent *graph.Model, head bool) {
 // newMaskedLM builds a pretraining job: new, or going on from a model of
 // galley's own.
 func newMaskedLM(r engine.Request, p *parent, t tokenizer) (*maskedLM, error) {
-	m := &maskedLM{encoder: encoderOf(r.Spec.Model, t.VocabSize()), tokenizer: t, recipe: r.Spec.Recipe}
+	m := &maskedLM{encoder: encoderOf(r.Spec.Architecture(), t.VocabSize()), tokenizer: t, recipe: r.Spec.Recipe}
 	if p != nil {
 		if p.encoder == nil {
 			return nil, galley.Errorf(galley.InvalidArgument, "from", "the graph was not built by galley").
 				WithRemedy("pretrain from scratch, or fine-tune the graph with task: text-classification")
 		}
 		m.encoder, m.parent = *p.encoder, p.model
-		m.encoder.Dropout = r.Spec.Model.Dropout
+		m.encoder.Dropout = r.Spec.Architecture().Dropout
 	}
 	m.encoder.NGrams = architecture.NGrams{}
 	var err error

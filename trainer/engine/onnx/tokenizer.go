@@ -34,19 +34,20 @@ func tokenizerFor(ctx context.Context, r engine.Request, p *parent, rows dataset
 		return nil, err
 	}
 	report(engine.Event{Kind: engine.Note, Message: fmt.Sprintf("learnt a %s vocabulary of %d tokens from %d texts",
-		r.Spec.Model.Tokenizer, t.VocabSize(), rows.Len())})
+		r.Spec.Architecture().Tokenizer, t.VocabSize(), rows.Len())})
 	return t, task.WriteTokenizer(path, t)
 }
 
 func learnTokenizer(ctx context.Context, r engine.Request, rows dataset.Rows) (tokenizer, error) {
-	options := text.TrainOptions{VocabSize: r.Spec.Model.Vocabulary, MinFrequency: r.Spec.Model.MinFrequency, Lowercase: true, FoldWidth: true, MaxLength: r.Spec.Model.MaxLength}
-	switch r.Spec.Model.Tokenizer {
+	m := r.Spec.Architecture()
+	options := text.TrainOptions{VocabSize: m.Vocabulary, MinFrequency: m.MinFrequency, Lowercase: true, FoldWidth: true, MaxLength: m.MaxLength}
+	switch m.Tokenizer {
 	case "wordpiece":
 		options.Model = text.WordPiece
 	case "character":
 		options.Model = text.Character
 	default:
-		return nil, galley.Errorf(galley.InvalidArgument, "model.tokenizer", "%q is not a tokenizer", r.Spec.Model.Tokenizer).
+		return nil, galley.Errorf(galley.InvalidArgument, "model.tokenizer", "%q is not a tokenizer", m.Tokenizer).
 			WithRemedy("use wordpiece or character")
 	}
 	var failed error

@@ -61,7 +61,7 @@ func attempt(ctx context.Context, drivers engine.Drivers, in io.Reader, w *write
 	if err != nil {
 		return result, err
 	}
-	driver, err := drivers.Get(request.Spec.Engine)
+	driver, err := drivers.For(request.Spec)
 	if err != nil {
 		return result, err
 	}

@@ -1,0 +1,84 @@
+package trainer
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// The kinds of job files that make a model.
+const (
+	KindTrain    = "Train"    // from labels, or from texts alone
+	KindDistill  = "Distill"  // from other models' answers, and labels
+	KindQuantize = "Quantize" // the same model with fewer bits
+)
+
+// kinds are those of this build, laterKinds the others of the format.
+var (
+	kinds      = []string{KindTrain}
+	laterKinds = []string{KindDistill, KindQuantize, "Federate", "Search", "Eval", "Pipeline"}
+)
+
+// trainingKinds are those whose attempts train.
+var trainingKinds = []string{KindTrain, KindDistill}
+
+// kindFields are the fields that not every kind has, and those that do.
+var kindFields = []struct {
+	path  string
+	kinds []string
+}{
+	{"task", trainingKinds},
+	{"from", []string{KindTrain, KindQuantize}},
+	{"model", []string{KindTrain}},
+	{"data.unlabelled", []string{KindDistill}},
+	{"teachers", []string{KindDistill}},
+	{"student", []string{KindDistill}},
+	{"temperature", []string{KindDistill}},
+	{"alpha", []string{KindDistill}},
+	{"method", []string{KindQuantize}},
+	{"calibration", []string{KindQuantize}},
+	{"max_drop", []string{KindQuantize}},
+	{"recipe", trainingKinds},
+	{"engine", trainingKinds},
+}
+
+// trains reports whether an attempt of the spec trains.
+func (s Spec) trains() bool { return slices.Contains(trainingKinds, s.Kind) }
+
+// Driver names what runs an attempt of the spec: its engine, or the driver of
+// a kind that does not train.
+func (s Spec) Driver() string {
+	if s.Kind == KindQuantize {
+		return quantizeDriver
+	}
+	return s.Engine
+}
+
+// kind refuses fields of other kinds. given says whether the spec, or the file
+// that it comes from, gives a field.
+func (c *checker) kind(s Spec, given func(path string) bool) {
+	for _, f := range kindFields {
+		if slices.Contains(f.kinds, s.Kind) || !given(f.path) {
+			continue
+		}
+		remedy := "leave it out"
+		if s.Kind == KindDistill && (f.path == "model" || f.path == "from") {
+			remedy = "describe the student: student: {layers: 1, hidden: 64}, or student: {from: VERSION}"
+		}
+		c.wrong(f.path, remedy, "goes with kind: %s, and the file is of kind: %s", strings.Join(f.kinds, " or "), s.Kind)
+	}
+}
+
+// gives reports whether the field at a path of the job file is not empty.
+func (s Spec) gives(path string) bool {
+	v := reflect.ValueOf(s)
+	for name := range strings.SplitSeq(path, ".") {
+		for _, f := range reflect.VisibleFields(v.Type()) {
+			if !f.Anonymous && f.Tag.Get("yaml") == name {
+				v = v.FieldByIndex(f.Index)
+				break
+			}
+		}
+	}
+	return !v.IsZero()
+}
