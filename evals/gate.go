@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"galley"
+	"galley/dataset"
 )
 
 // Bounds on a gate from outside.
@@ -25,7 +26,12 @@ const (
 // It is data: rules that people write, and that are kept with what they
 // decided.
 type Gate struct {
-	Rules []Rule `json:"rules"`
+	// Data is the registered dataset, name or name@version, and Split the part
+	// of it on which versions are compared, whoever asks; empty for the rows
+	// that the request names, or those the version was trained on.
+	Data  string        `json:"data,omitempty"`
+	Split dataset.Split `json:"split,omitempty"`
+	Rules []Rule        `json:"rules"`
 }
 
 // A Rule bounds one figure of a report, by itself (Min, Max) or beside the
@@ -88,10 +94,31 @@ func (g Gate) Validate() error {
 	if len(g.Rules) > maxRules {
 		return galley.Errorf(galley.InvalidArgument, "gate", "%d rules are more than %d", len(g.Rules), maxRules)
 	}
+	if err := g.checkData(); err != nil {
+		return err
+	}
 	for i, r := range g.Rules {
 		if why := r.check(); why != "" {
 			return galley.Errorf(galley.InvalidArgument, fmt.Sprintf("gate rule %d", i+1), "%s", why)
 		}
+	}
+	return nil
+}
+
+func (g Gate) checkData() error {
+	switch {
+	case g.Split != "" && g.Data == "":
+		return galley.Errorf(galley.InvalidArgument, "gate split", "goes with data only").WithRemedy("name a dataset as data")
+	case !slices.Contains([]dataset.Split{"", dataset.Train, dataset.Valid, dataset.Test}, g.Split):
+		return galley.Errorf(galley.InvalidArgument, "gate split", "%q is not a split", galley.Clip(string(g.Split), 80)).
+			WithRemedy("write train, valid or test")
+	case g.Data == "":
+		return nil
+	}
+	ref, err := galley.ParseRef(g.Data)
+	if err != nil || ref.Alias != "" || ref.Digest != "" {
+		return galley.Errorf(galley.InvalidArgument, "gate data", "%q is not a dataset", galley.Clip(g.Data, 80)).
+			WithRemedy("write a registered dataset's name, or name@version")
 	}
 	return nil
 }

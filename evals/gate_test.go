@@ -118,6 +118,7 @@ func TestDecodeGate(t *testing.T) {
 		``, `{`, `{"rules":[{"metric":"accuracy","least":1}]}`, `{"rules":[{"metric":"beauty","min":1}]}`, `{"rules":[{"metric":"accuracy"}]}`,
 		`{"rules":[{"metric":"loss","max_worse_bound":1}]}`, `{"rules":[{"metric":"accuracy","max_worse":-1}]}`, `{"rules":[{"metric":"agreement","max_ratio":1}]}`,
 		`{"rules":[{"metric":"peak_bytes","max_worse":1}]}`, `{"rules":[{"metric":"size_bytes","slice":"language=zh","max":1}]}`, `{"rules":[{"metric":"accuracy","slice":"a\nb","max":1}]}`,
+		`{"split":"test","rules":[]}`, `{"data":"news","split":"tests","rules":[]}`, `{"data":"news:prod","rules":[]}`, `{"data":"News","rules":[]}`,
 		`{"rules":[{"metric":"accuracy","min":1e999}]}`, `{"rules":[]} {}`,
 		`{"rules":[` + strings.Repeat(`{"metric":"accuracy","min":1},`, 100) + `{"metric":"accuracy","min":1}]}`, `{"rules":[]}` + strings.Repeat(" ", maxGateBytes),
 	} {

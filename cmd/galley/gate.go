@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -11,6 +12,7 @@ import (
 	controlpb "galley/api/control/v1"
 
 	"galley"
+	"galley/dataset"
 	"galley/evals"
 	"galley/internal/strictyaml"
 )
@@ -28,7 +30,9 @@ rules, in YAML:
     - {metric: accuracy, slice: language=zh, min: 0.8}
     - {metric: latency_ms.p50, max_ratio: 1.1}
 
-An alias that no gate was set for has galley's own, if it is prod, or none.`,
+With data: NAME (and split: test) it compares on these rows whoever promotes;
+without, on those of the version's own dataset, or those that promote --data
+names. An alias that no gate was set for has galley's own, if it is prod, or none.`,
 		Example: "  galley models gate news-topic\n  galley models gate news-topic prod --set gate.yaml\n  galley models gate news-topic --reset",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,6 +72,8 @@ An alias that no gate was set for has galley's own, if it is prod, or none.`,
 
 // A gateFile is a gate as people write it.
 type gateFile struct {
+	Data  string        `yaml:"data"`
+	Split dataset.Split `yaml:"split"`
 	Rules []struct {
 		Metric        string   `yaml:"metric"`
 		Slice         string   `yaml:"slice"`
@@ -92,7 +98,7 @@ func readGate(path string) (*structpb.Struct, error) {
 	if problems != nil {
 		return nil, problems.AsError(path)
 	}
-	gate := evals.Gate{Rules: []evals.Rule{}}
+	gate := evals.Gate{Data: file.Data, Split: file.Split, Rules: []evals.Rule{}}
 	for _, r := range file.Rules {
 		gate.Rules = append(gate.Rules, evals.Rule(r))
 	}
@@ -127,6 +133,9 @@ func (a *app) printGateRules(g *controlpb.Gate) {
 	gate, err := evals.DecodeGate(bytes.NewReader(data))
 	if err != nil {
 		return // nothing more can be said of it
+	}
+	if gate.Data != "" {
+		fmt.Fprintf(a.out, "  compares on %s of %s\n", cmp.Or(string(gate.Split), "the test split"), gate.Data)
 	}
 	for _, r := range gate.Rules {
 		line := "  " + r.Metric

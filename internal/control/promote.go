@@ -18,8 +18,8 @@ type Promotion struct {
 	Expect *int64 // the alias' generation that the request is based on; nil for any
 	Force  bool   // do not ask the gate; Reason says why
 	Reason string
-	// Dataset and Split are the rows on which the gate compares; empty for
-	// the test split of what the version was trained on.
+	// Dataset and Split are the rows on which the gate compares, unless it says
+	// so itself; empty for the test split of what the version was trained on.
 	Dataset string
 	Split   dataset.Split
 }
@@ -75,6 +75,9 @@ func (c *Control) Promote(ctx context.Context, by galley.Actor, p Promotion) (Pr
 		change, err := c.moved(ctx, r, c.store.Promote)
 		return Promoted{Change: change, Gate: ungated(p)}, err
 	}
+	if p, err = onGateData(p, gating); err != nil {
+		return Promoted{}, err
+	}
 	for try := 1; ; try++ {
 		promoted, err := c.promoteGated(ctx, v, r, p, *gating.Gate)
 		if galley.CodeOf(err) == galley.Aborted && p.Expect == nil && try < maxMoves {
@@ -82,6 +85,19 @@ func (c *Control) Promote(ctx context.Context, by galley.Actor, p Promotion) (Pr
 		}
 		return promoted, err
 	}
+}
+
+// onGateData holds a promotion to the rows that its gate names, if it does.
+func onGateData(p Promotion, g Gating) (Promotion, error) {
+	if g.Gate.Data == "" {
+		return p, nil
+	}
+	if p.Dataset != "" {
+		return p, galley.Errorf(galley.InvalidArgument, "data", "the gate of %s:%s compares on %s alone", g.Model, g.Alias, g.Gate.Data).
+			WithRemedy("name no data, or ask who set the gate: galley models gate %s %s", g.Model, g.Alias)
+	}
+	p.Dataset, p.Split = g.Gate.Data, g.Gate.Split
+	return p, nil
 }
 
 // ungated is the verdict where no gate was asked.
