@@ -92,16 +92,18 @@ func (c *Control) noted(j trainer.Job, err error) error {
 	return err
 }
 
-// insist repeats a step that must not be lost until it is stored, or the
-// control's life ends: then the home heals when it is opened again.
+// insist repeats a step that must not be lost until it is stored, whatever
+// keeps it from being stored, or the control's life ends: then the home heals
+// when it is opened again.
 func (c *Control) insist(id string, e trainer.Event, ch change) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
 		_, err := c.step(c.life, id, e, ch)
 		if err == nil {
 			return
 		}
-		c.log.Error("job cannot be stored", "job", id, "event", reflect.TypeOf(e).Name(), "error", err)
-		if !passing(err) {
+		past := c.past(id, e)
+		c.log.Error("job cannot be stored", "job", id, "event", reflect.TypeOf(e).Name(), "error", err, "again", !past)
+		if past {
 			return
 		}
 		select {
@@ -110,6 +112,16 @@ func (c *Control) insist(id string, e trainer.Event, ch change) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// past reports whether there is no job any more that an event could happen to.
+func (c *Control) past(id string, e trainer.Event) bool {
+	j, err := c.store.Job(c.life, id)
+	if err != nil {
+		return galley.CodeOf(err) == galley.NotFound
+	}
+	_, _, err = trainer.Step(j, e)
+	return err != nil
 }
 
 func orders(id string, effects []trainer.Effect, s *staged) ([]store.Effect, error) {
