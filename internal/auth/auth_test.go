@@ -78,27 +78,6 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// A clock that jumps back brings no expired token back, and takes no live one
-// away.
-func TestClockJumpsBack(t *testing.T) {
-	token, secret := issue("cms", Application, time.Hour)
-	other, otherSecret := issue("archive", Application, 2*time.Hour)
-	k := NewKeyring([]Token{token, other})
-	for _, step := range []struct {
-		at         time.Duration
-		live, also bool
-	}{{0, true, true}, {-48 * time.Hour, true, true}, {time.Hour - 1, true, true}, {time.Hour, false, true}, {-time.Hour, false, true}, {0, false, true}, {2 * time.Hour, false, false}, {0, false, false}} {
-		_, err := k.Authenticate(secret, noon.Add(step.at))
-		_, err2 := k.Authenticate(otherSecret, noon.Add(step.at))
-		if (err == nil) != step.live || (err2 == nil) != step.also {
-			t.Errorf("at %s: %v, %v", step.at, err, err2)
-		}
-	}
-	if k.HasLive(Application, noon) || k.Live(token, noon) {
-		t.Error("an expired token is live again")
-	}
-}
-
 func TestKeyring(t *testing.T) {
 	root, _ := issue("root", Admin, time.Hour)
 	k := NewKeyring(nil)

@@ -14,11 +14,11 @@ import (
 )
 
 // A Keyring holds tokens and says whom a secret belongs to. It is safe for
-// concurrent use; asking takes no lock.
+// concurrent use; asking takes no lock. The times that it is asked with are those
+// of a [Clock].
 type Keyring struct {
 	tokens atomic.Pointer[map[string]Token] // by id; never changed in place
 	change sync.Mutex
-	latest atomic.Int64 // the latest time seen, nanoseconds since 1970
 }
 
 // NewKeyring makes a keyring of tokens.
@@ -56,13 +56,8 @@ func (k *Keyring) Get(id string) (Token, bool) {
 	return t, ok
 }
 
-// Live reports whether a token opens anything, by a clock that does not go
-// back.
-func (k *Keyring) Live(t Token, now time.Time) bool { return t.Live(k.advance(now)) }
-
 // HasLive reports whether there is a live token with a role.
 func (k *Keyring) HasLive(r Role, now time.Time) bool {
-	now = k.advance(now)
 	for _, t := range *k.tokens.Load() {
 		if t.Role == r && t.Live(now) {
 			return true
@@ -74,7 +69,6 @@ func (k *Keyring) HasLive(r Role, now time.Time) bool {
 // Authenticate returns the token that a secret belongs to. The error is
 // Unauthenticated, and says no more of an unknown secret than that it is.
 func (k *Keyring) Authenticate(secret string, now time.Time) (Token, error) {
-	now = k.advance(now)
 	var t Token
 	known := false
 	if id, ok := idOf(secret); ok {
@@ -94,7 +88,6 @@ func (k *Keyring) Authenticate(secret string, now time.Time) (Token, error) {
 // Check returns the error of a token that no longer opens anything, nil of a
 // live one: what was begun with it may go on for long.
 func (k *Keyring) Check(id string, now time.Time) error {
-	now = k.advance(now)
 	t, known := k.Get(id)
 	if !known {
 		return unknown()
@@ -113,19 +106,6 @@ func (t Token) dead(now time.Time) error {
 			WithRemedy("ask an admin for another; `galley auth token rotate` renews one before it expires")
 	}
 	return nil
-}
-
-// advance returns the latest time that any call came with: a clock that jumps
-// back brings no expired token back.
-func (k *Keyring) advance(now time.Time) time.Time {
-	for {
-		latest := k.latest.Load()
-		if n := now.UnixNano(); n <= latest {
-			return time.Unix(0, latest)
-		} else if k.latest.CompareAndSwap(latest, n) {
-			return now
-		}
-	}
 }
 
 func unauthenticated(format string, args ...any) *galley.Error {

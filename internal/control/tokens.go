@@ -24,16 +24,16 @@ const (
 type Tokens struct {
 	ring  *auth.Keyring
 	store *sqlite.Store
-	clock func() time.Time
+	clock *auth.Clock
 	// A change of the store and that of the ring are one: else an older state
 	// of a token could be put over a newer one.
 	change sync.Mutex
 }
 
-// OpenTokens reads a home's tokens; clock is time.Now if nil.
-func OpenTokens(ctx context.Context, s *sqlite.Store, clock func() time.Time) (*Tokens, error) {
+// OpenTokens reads a home's tokens; clock is the system's if nil.
+func OpenTokens(ctx context.Context, s *sqlite.Store, clock *auth.Clock) (*Tokens, error) {
 	if clock == nil {
-		clock = time.Now
+		clock = systemClock()
 	}
 	all, err := s.Tokens(ctx)
 	if err != nil {
@@ -43,10 +43,15 @@ func OpenTokens(ctx context.Context, s *sqlite.Store, clock func() time.Time) (*
 }
 
 // NoTokens are those of a server without a home: none, and none can be made.
-func NoTokens() *Tokens { return &Tokens{ring: auth.NewKeyring(nil), clock: time.Now} }
+func NoTokens() *Tokens { return &Tokens{ring: auth.NewKeyring(nil), clock: systemClock()} }
+
+func systemClock() *auth.Clock {
+	began := time.Now()
+	return auth.NewClock(time.Now, func() time.Duration { return time.Since(began) })
+}
 
 // Now is the time by the clock that tokens expire by.
-func (t *Tokens) Now() time.Time { return t.clock().UTC() }
+func (t *Tokens) Now() time.Time { return t.clock.Now() }
 
 // Authenticate returns the token that a secret belongs to.
 func (t *Tokens) Authenticate(secret string) (auth.Token, error) {
@@ -60,7 +65,7 @@ func (t *Tokens) Check(id string) error { return t.ring.Check(id, t.Now()) }
 func (t *Tokens) HasLive(r auth.Role) bool { return t.ring.HasLive(r, t.Now()) }
 
 // Live reports whether a token opens anything now.
-func (t *Tokens) Live(token auth.Token) bool { return t.ring.Live(token, t.Now()) }
+func (t *Tokens) Live(token auth.Token) bool { return token.Live(t.Now()) }
 
 // NextExpiry is when the next live token expires that has no live successor;
 // zero if none does.
@@ -69,13 +74,13 @@ func (t *Tokens) NextExpiry() time.Time {
 	replaced := map[string]bool{}
 	all := t.ring.List()
 	for _, token := range all {
-		if t.ring.Live(token, now) {
+		if token.Live(now) {
 			replaced[token.Replaces] = true
 		}
 	}
 	var next time.Time
 	for _, token := range all {
-		if token.Expires.IsZero() || replaced[token.ID] || !t.ring.Live(token, now) {
+		if token.Expires.IsZero() || replaced[token.ID] || !token.Live(now) {
 			continue
 		}
 		if next.IsZero() || token.Expires.Before(next) {

@@ -44,6 +44,7 @@ type doorstep struct {
 	store   *sqlite.Store
 	tokens  *control.Tokens
 	now     time.Time
+	passed  time.Duration // by the clock that nobody sets
 	secrets map[auth.Role]string
 	ids     map[auth.Role]string
 	server  *Server
@@ -61,12 +62,13 @@ func newDoorstep(t *testing.T, required bool) *doorstep {
 // newDoorstepOf does the same before a control API that does something.
 func newDoorstepOf(t *testing.T, required bool, controlOf func(*sqlite.Store) controlpb.ControlServer) *doorstep {
 	t.Helper()
-	d := &doorstep{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), secrets: map[auth.Role]string{}, ids: map[auth.Role]string{}}
+	d := &doorstep{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), passed: time.Hour, secrets: map[auth.Role]string{}, ids: map[auth.Role]string{}}
 	var err error
 	if d.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if d.tokens, err = control.OpenTokens(t.Context(), d.store, func() time.Time { return d.now }); err != nil {
+	clock := auth.NewClock(func() time.Time { return d.now }, func() time.Duration { return d.passed })
+	if d.tokens, err = control.OpenTokens(t.Context(), d.store, clock); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range auth.Roles() {
@@ -107,6 +109,8 @@ func newDoorstepOf(t *testing.T, required bool, controlOf func(*sqlite.Store) co
 	})
 	return d
 }
+
+func (d *doorstep) pass(long time.Duration) { d.now, d.passed = d.now.Add(long), d.passed+long }
 
 // as shows a secret, if it is not empty.
 func as(ctx context.Context, secret string) context.Context {
@@ -320,7 +324,7 @@ func TestDeadTokens(t *testing.T) {
 			t.Errorf("%s: the secret is shown", what)
 		}
 		// So that no attempt is one too many.
-		d.now = d.now.Add(time.Minute)
+		d.pass(time.Minute)
 	}
 	check("live", d.secrets[auth.Viewer], codes.Unimplemented, "")
 	if _, err := d.tokens.Revoke(t.Context(), "test", d.ids[auth.Engineer]); err != nil {
@@ -338,14 +342,26 @@ func TestDeadTokens(t *testing.T) {
 	}
 	check("rotated, in the overlap", d.secrets[auth.Operator], codes.Unimplemented, "")
 	check("its successor", secret, codes.Unimplemented, "")
-	d.now = d.now.Add(10 * time.Minute)
+	d.pass(10 * time.Minute)
 	check("rotated, after the overlap", d.secrets[auth.Operator], codes.Unauthenticated, "expired")
 	check("its successor, later", secret, codes.Unimplemented, "")
-	d.now = d.now.Add(time.Hour)
+	d.pass(time.Hour)
 	check("expired", d.secrets[auth.Viewer], codes.Unauthenticated, "expired")
 	d.now = d.now.Add(-100 * time.Hour)
 	check("expired, the clock jumped back", d.secrets[auth.Viewer], codes.Unauthenticated, "expired")
 	check("rotated, the clock jumped back", d.secrets[auth.Operator], codes.Unauthenticated, "expired")
+	// One that was ahead, and is right again, has ended no token for good.
+	d.now = d.now.Add(100 * time.Hour)
+	_, fresh, err := d.tokens.Create(t.Context(), "test", control.TokenRequest{Role: auth.Viewer, Lifetime: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("before the clock is set", fresh, codes.Unimplemented, "")
+	d.now = d.now.Add(1000 * time.Hour)
+	check("the clock is ahead", fresh, codes.Unauthenticated, "expired")
+	d.now = d.now.Add(-1000 * time.Hour)
+	check("the clock is right again", fresh, codes.Unimplemented, "")
+	check("revoked, after all of that", d.secrets[auth.Engineer], codes.Unauthenticated, "was revoked")
 
 	// Two tokens in one request are none.
 	ctx := as(as(t.Context(), secret), secret)
@@ -398,7 +414,7 @@ func TestFailuresAreLimited(t *testing.T) {
 	if n := d.server.grpcEntrance.counts.unknown.Load(); n != failureBurst {
 		t.Errorf("%d unauthenticated in the metrics", n)
 	}
-	d.now = d.now.Add(failureEvery)
+	d.pass(failureEvery)
 	if err := d.call(t, "glt_guess", method); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("later: %v", err)
 	}
@@ -553,7 +569,7 @@ func TestAccessMetrics(t *testing.T) {
 	m.WatchAccess(d.server.grpcEntrance.Access)
 	d.call(t, "", "/galley.control.v1.Control/ListJobs")
 	d.call(t, d.secrets[auth.Viewer], "/galley.control.v1.Control/SubmitJob")
-	d.now = d.now.Add(time.Minute)
+	d.pass(time.Minute)
 	for _, r := range auth.Roles()[1:] { // all but the viewer's live on without an end
 		if _, _, err := d.tokens.Rotate(t.Context(), "test", d.ids[r], time.Minute, 0); err != nil {
 			t.Fatal(err)
