@@ -109,6 +109,9 @@ func (c *Control) archiveBlob(ctx context.Context, archive *backup.Writer, d gal
 	}
 	defer f.Close()
 	if err := archive.Add(backup.BlobPath(d), size, f); err != nil {
+		if galley.CodeOf(err) == galley.DeadlineExceeded { // it says so itself
+			return err
+		}
 		// Of what is written to, not of the blob: it ends the backup.
 		return galley.Errorf(galley.Unavailable, "backup", "cannot be written: %w", err)
 	}

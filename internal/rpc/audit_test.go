@@ -4,16 +4,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	controlpb "galley/api/control/v1"
 
+	"galley"
 	"galley/internal/audit"
 	"galley/internal/backup"
 )
@@ -142,5 +147,46 @@ func TestBackupAPI(t *testing.T) {
 	})
 	if err != nil || int64(files) != summary.GetFiles() || m.Entries != summary.GetAuditEntries() || string(m.Head) != summary.GetAuditHead() || files < 3 {
 		t.Errorf("%d files, %+v of %+v, %v", files, m, summary, err)
+	}
+}
+
+// A backup that nobody reads ends, and what it held is free again.
+func TestBackupThatIsNotRead(t *testing.T) {
+	home := t.TempDir()
+	conn := newConnTo(t, home, 100*time.Millisecond)
+	var rows strings.Builder // more than goes unread
+	rows.WriteString("text,label\n")
+	for i := range 4000 {
+		fmt.Fprintf(&rows, "%d %s,%d\n", i, strings.Repeat("x", 1000), i%2)
+	}
+	var sent []*controlpb.FilePiece
+	for piece := range slices.Chunk([]byte(rows.String()), 512<<10) {
+		sent = append(sent, &controlpb.FilePiece{Name: "train", Data: piece})
+	}
+	_, err := addData(t, controlpb.NewControlClient(conn), &controlpb.AddDataHeader{Name: "large", Format: "csv"}, sent...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := controlpb.NewMaintenanceClient(conn).Backup(t.Context(), &controlpb.BackupRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	underWay := func() bool {
+		found, err := filepath.Glob(filepath.Join(home, "tmp", "backup-*"))
+		return err != nil || len(found) > 0
+	}
+	for began := time.Now(); underWay(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("it goes on")
+		}
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if e := FromStatus(err); e.Code != galley.DeadlineExceeded || e.Subject != "backup" || e.Message != "the client has read nothing for 100ms" || e.Remedy == "" {
+		t.Errorf("%v", err)
 	}
 }

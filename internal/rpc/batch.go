@@ -2,9 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
-	"io"
-	"sync"
 
 	controlpb "galley/api/control/v1"
 
@@ -62,79 +59,13 @@ func (s *Batch) predict(stream controlpb.Batch_PredictServer) error {
 	if err != nil {
 		return err
 	}
-	return answerChunks(stream, batch)
-}
-
-// answerChunks answers chunks side by side. The client's next chunk is read
-// only when one of them has been answered.
-func answerChunks(stream controlpb.Batch_PredictServer, batch *control.Batch) error {
-	ctx, stop := context.WithCancelCause(stream.Context())
-	var answering sync.WaitGroup
-	defer answering.Wait() // before the batch is closed
-	defer stop(nil)
-	chunks := make(chan *controlpb.PredictChunk)
-	go receiveChunks(ctx, stream, chunks, stop)
-	var sending sync.Mutex
-	for range batch.Parallel {
-		answering.Go(func() {
-			for chunk := range chunks {
-				answers, err := answerChunk(ctx, batch, chunk)
-				if err == nil {
-					sending.Lock()
-					err = stream.Send(&controlpb.PredictResponse{Part: &controlpb.PredictResponse_Answers{Answers: answers}})
-					sending.Unlock()
-				}
-				if err != nil {
-					stop(err)
-				}
-			}
-		})
+	x := exchange{
+		stream: stream, parallel: batch.Parallel, silence: silenceTime, unread: stallTime,
+		answer: func(ctx context.Context, chunk *controlpb.PredictChunk) (*controlpb.PredictAnswers, error) {
+			return answerChunk(ctx, batch, chunk)
+		},
 	}
-	answering.Wait()
-	return context.Cause(ctx)
-}
-
-// receiveChunks hands on chunks until there are no more, one is wrong or ctx
-// ends. It may outlive the call, by one message that nobody waits for.
-func receiveChunks(ctx context.Context, stream controlpb.Batch_PredictServer, to chan<- *controlpb.PredictChunk, stop context.CancelCauseFunc) {
-	received := make(chan *controlpb.PredictRequest)
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			request, err := stream.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case received <- request:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	defer close(to)
-	for {
-		select {
-		case request := <-received:
-			if err := checkChunk(request.GetChunk()); err != nil {
-				stop(err)
-				return
-			}
-			select {
-			case to <- request.GetChunk():
-			case <-ctx.Done():
-				return
-			}
-		case err := <-failed:
-			if !errors.Is(err, io.EOF) {
-				stop(err)
-			}
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
+	return x.run()
 }
 
 func checkChunk(chunk *controlpb.PredictChunk) error {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -64,7 +65,12 @@ func newClient(t *testing.T) controlpb.ControlClient {
 // newConn connects to a server of the APIs over an empty home.
 func newConn(t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	home := t.TempDir()
+	return newConnTo(t, t.TempDir(), stallTime)
+}
+
+// newConnTo does the same of a home, whose backups must be read so fast.
+func newConnTo(t *testing.T, home string, unread time.Duration) *grpc.ClientConn {
+	t.Helper()
 	s, err := sqlite.Open(t.Context(), home)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +94,7 @@ func newConn(t *testing.T) *grpc.ClientConn {
 	}()
 	server := NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, NewControl(c), log)
 	controlpb.RegisterAuditServer(server, NewAudit(c))
-	controlpb.RegisterMaintenanceServer(server, NewMaintenance(c))
+	controlpb.RegisterMaintenanceServer(server, &Maintenance{control: c, unread: unread})
 	listener := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
