@@ -1,0 +1,106 @@
+package quantize
+
+import (
+	"galley"
+	"galley/onnx"
+)
+
+// convolution writes a Conv over dequantised inputs, whose result is
+// quantised again behind its rectifier: the form that ONNX Runtime runs as one
+// node over integers.
+func (r *rewriter) convolution(n *onnx.Node) (why string, err error) {
+	end := rectified(r.m.Graph, r.consumers, n.Output(0))
+	in, ok := r.o.Ranges[n.Input(0)]
+	_, known := r.o.Ranges[end]
+	if !ok || !known {
+		return "no ranges of its input and output are known", nil
+	}
+	w, ok := r.constants.matrix(n.Input(1))
+	if !ok {
+		return "", galley.Errorf(galley.Internal, "weight "+galley.Clip(n.Input(1), 80), "cannot be read")
+	}
+	axis := r.axis(0)
+	weight, err := r.weight(w, axis, r.o.weightGrid())
+	if err != nil {
+		return "", err
+	}
+	inputs := []string{r.dequantized(r.quantized(n.Input(0))), r.dequantizedWeight(weight, axis)}
+	if n.Input(2) != "" {
+		bias, why := r.bias(n, r.o.activationGrid().Fit(in, r.o.SymmetricActivations).Scale, weight, axis)
+		if why != "" {
+			return why, nil
+		}
+		inputs = append(inputs, bias)
+	}
+	y := n.Output(0)
+	if end == y {
+		y = r.b.Name("convolution")
+		r.emit(y, "", "Conv", n.Attrs, inputs...)
+		r.requantized(y, end)
+		return "", nil
+	}
+	r.emit(y, "", "Conv", n.Attrs, inputs...)
+	rectifier := r.consumers[y][0].Clone()
+	r.replaced[end] = true
+	value := r.b.Name("rectified")
+	rectifier.Outputs[0] = value
+	r.b.Graph.Nodes = append(r.b.Graph.Nodes, rectifier)
+	r.requantized(value, end)
+	return "", nil
+}
+
+// requantized writes value, quantised and dequantised, as end, and lets later
+// products read the quantised form.
+func (r *rewriter) requantized(value, end string) {
+	a := r.o.activationGrid().Fit(r.o.Ranges[end], r.o.SymmetricActivations)
+	p := r.parameters(end, a)
+	q := r.b.Op("QuantizeLinear", value, p[0], p[1])
+	r.emit(end, "", "DequantizeLinear", nil, q, p[0], p[1])
+	r.activations[end] = []string{q, p[0], p[1]}
+}
+
+// bias writes a convolution's bias in the scale of its sums.
+func (r *rewriter) bias(n *onnx.Node, input float32, weight *written, axis int) (name, why string) {
+	b, ok := r.constants.matrix(n.Input(2))
+	if !ok {
+		return "", "its bias is computed"
+	}
+	scales, _ := r.m.Graph.Initializer(weight.scale).Floats()
+	product := make([]float32, len(scales))
+	for i, s := range scales {
+		product[i] = s * input
+	}
+	values := make([]int32, len(b.values))
+	for i, x := range b.values {
+		scale := product[0]
+		if axis >= 0 {
+			scale = product[i]
+		}
+		if scale == 0 {
+			return "", "its bias is too large beside its weights"
+		}
+		values[i] = rounded32(float64(x) / float64(scale))
+	}
+	data := r.b.Weight(int32s(r.b.Name(b.name), values, int64(len(values))))
+	if axis < 0 {
+		scale := r.b.Weight(onnx.NewFloat(r.b.Name(b.name+"/scale"), product))
+		return r.b.Op("DequantizeLinear", data, scale), ""
+	}
+	scale := r.b.Weight(onnx.NewFloat(r.b.Name(b.name+"/scale"), product, int64(len(product))))
+	return r.b.OpAttrs("DequantizeLinear", map[string]onnx.Attr{"axis": int64(0)}, data, scale), ""
+}
+
+// rectified returns the value behind the Relu that alone reads a value, or
+// the value itself.
+func rectified(g *onnx.Graph, consumers map[string][]*onnx.Node, value string) string {
+	readers := consumers[value]
+	if len(readers) != 1 || readers[0].Domain != "" || readers[0].Op != "Relu" {
+		return value
+	}
+	for _, v := range g.Outputs {
+		if v.Name == value {
+			return value
+		}
+	}
+	return readers[0].Output(0)
+}
