@@ -28,6 +28,12 @@ type calibration map[uint16]residuals
 type residuals struct {
 	n            int
 	sum, squares float64
+	confidence   float64 // their sum
+}
+
+// and returns both together.
+func (r residuals) and(o residuals) residuals {
+	return residuals{r.n + o.n, r.sum + o.sum, r.squares + o.squares, r.confidence + o.confidence}
 }
 
 func (c calibration) add(right bool, confidence float64) {
@@ -37,8 +43,7 @@ func (c calibration) add(right bool, confidence float64) {
 		r++
 	}
 	at := uint16(confidence * confidenceCells)
-	x := c[at]
-	c[at] = residuals{x.n + 1, x.sum + r, x.squares + r*r}
+	c[at] = c[at].and(residuals{1, r, r * r, confidence})
 }
 
 // bins returns the residuals in bins of near-equal mass, by rising
@@ -54,7 +59,7 @@ func (c calibration) bins(number int) []residuals {
 		x := c[at]
 		// The bin of the cell's middle row.
 		b := &out[int((float64(before)+float64(x.n)/2)*float64(number)/float64(n))]
-		b.n, b.sum, b.squares = b.n+x.n, b.sum+x.sum, b.squares+x.squares
+		*b = b.and(x)
 		before += x.n
 	}
 	return slices.DeleteFunc(out, func(b residuals) bool { return b.n == 0 })
@@ -66,7 +71,7 @@ func (c calibration) bins(number int) []residuals {
 // from its normal limit. Both lie too high on few rows: distances do not
 // cancel, and a perfectly calibrated model, too, shows some.
 func (c calibration) metric(n int) Metric {
-	number := min(calibrationBins, max(1, n/leastInBin))
+	number := binsFor(n)
 	bins := c.bins(number)
 	m := Metric{Value: distance(bins, n, nil), High: 1, N: n, Method: fmt.Sprintf("bootstrap by bin, %d bins of equal mass, %d resamples", number, resamples)}
 	if n < 2 {
@@ -80,6 +85,28 @@ func (c calibration) metric(n int) Metric {
 	slices.Sort(values)
 	m.Low, m.High = min(m.Value, percentile(values, .025)), min(1, max(m.Value, percentile(values, .975)))
 	return m
+}
+
+// binsFor is how many bins the calibration error of so many rows has.
+func binsFor(n int) int { return min(calibrationBins, max(1, n/leastInBin)) }
+
+// A Bin is one of the bins of the calibration error, for plots: some rows of
+// near confidences.
+type Bin struct {
+	N          int     `json:"n"`
+	Confidence float64 `json:"confidence"` // their mean
+	Accuracy   Metric  `json:"accuracy"`
+}
+
+// reliability returns the bins by rising confidence.
+func (c calibration) reliability(n int) []Bin {
+	bins := c.bins(binsFor(n))
+	out := make([]Bin, len(bins))
+	for i, b := range bins {
+		right := int(math.Round(b.sum + b.confidence))
+		out[i] = Bin{N: b.n, Confidence: b.confidence / float64(b.n), Accuracy: Wilson(right, b.n)}
+	}
+	return out
 }
 
 // distance is the calibration error of bins; with a random source, of a draw

@@ -35,6 +35,15 @@ func TestCalibrationKnownValues(t *testing.T) {
 	if m.Low > m.Value || m.High < m.Value || m.Low < 0 || m.N != 40 {
 		t.Errorf("%+v", m)
 	}
+	bins := calibrationOf(confidence, right).reliability(40)
+	if len(bins) != 2 || bins[0].N != 20 || bins[1].N != 20 {
+		t.Fatalf("%+v", bins)
+	}
+	near(t, "confidence", bins[1].Confidence, .9, 1e-12)
+	near(t, "accuracy", bins[1].Accuracy.Value, .75, 1e-12)
+	if bins := (calibration{}).reliability(0); len(bins) != 0 {
+		t.Errorf("%+v", bins)
+	}
 	if m := (calibration{}).metric(0); m.Value != 0 || m.Low != 0 || m.High != 1 {
 		t.Errorf("no rows: %+v", m)
 	}

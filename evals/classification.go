@@ -1,6 +1,7 @@
 package evals
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -192,6 +193,25 @@ func (c *Classification) Confusion() *Confusion {
 		m.Counts[at.gold][at.predicted] = n
 	}
 	return m
+}
+
+// Calibration returns the bins of the calibration error, by rising confidence.
+func (c *Classification) Calibration() []Bin { return c.all.trust.reliability(c.all.n) }
+
+// Confused returns the wrong answers that are given most often, at most
+// MaxConfusedPairs, the most frequent ones first.
+func (c *Classification) Confused() []ConfusedPair {
+	at, n := c.all.sorted()
+	by := make([]margins, len(c.labels))
+	tally(by, at, n)
+	out := []ConfusedPair{}
+	for i, k := range at {
+		if k.gold != k.predicted {
+			out = append(out, ConfusedPair{Label: c.labels[k.gold], Answer: c.labels[k.predicted], N: n[i], Share: ratio(n[i], by[k.gold].gold)})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b ConfusedPair) int { return cmp.Compare(b.N, a.N) })
+	return slices.Clip(out[:min(len(out), MaxConfusedPairs)])
 }
 
 // PerLabel returns precision, recall and F1 of each label.

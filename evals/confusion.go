@@ -107,6 +107,17 @@ type Confusion struct {
 	Counts [][]int  `json:"counts"`
 }
 
+// MaxConfusedPairs is the most pairs of labels that a report names as confused.
+const MaxConfusedPairs = 30
+
+// A ConfusedPair is a label that got another as its answer.
+type ConfusedPair struct {
+	Label  string  `json:"label"`
+	Answer string  `json:"answer"`
+	N      int     `json:"n"`
+	Share  float64 `json:"share"` // of the rows with this label
+}
+
 // A LabelScore is how well one label is recognised.
 type LabelScore struct {
 	Label     string  `json:"label"`

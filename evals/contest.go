@@ -30,22 +30,31 @@ type contest struct {
 	Contender
 	count     *Classification
 	pairs     Pairing
+	joint     triples
+	disputes  disputes
 	alike     int // rows with the same answer
 	languages map[string]*Pairing
 	lengths   [len(lengthNames)]Pairing
 }
 
 func newContest(c Contender, labels []string) *contest {
-	return &contest{Contender: c, count: NewClassification(labels), languages: make(map[string]*Pairing)}
+	return &contest{
+		Contender: c, count: NewClassification(labels), joint: newTriples(), disputes: newDisputes(),
+		languages: make(map[string]*Pairing),
+	}
 }
 
 // add counts a row that the model and the contender have answered.
-func (c *contest) add(row dataset.Row, gold, own, other int) {
+func (c *contest) add(row dataset.Row, at rowAt, gold, own, other int) {
 	a, b := own == gold, other == gold
 	if own == other {
 		c.alike++
 	}
 	c.pairs.Add(a, b)
+	c.joint.add(gold, own, other)
+	if c.Version != nil {
+		c.disputes.add(at, c.count.labels, gold, own, other)
+	}
 	if row.Language != "" {
 		ofLanguage(c.languages, row.Language).Add(a, b)
 	}
@@ -63,6 +72,8 @@ func (c *contest) baseline() Baseline {
 		Pairing:    c.pairs,
 		P:          c.pairs.McNemar(),
 		Agreement:  Wilson(c.alike, c.pairs.N),
+
+		Differences: c.joint.differences(len(c.count.labels)),
 	}
 	if c.Version == nil {
 		return b
@@ -75,8 +86,15 @@ func (c *contest) baseline() Baseline {
 	for i, p := range c.lengths {
 		pairs["length="+lengthNames[i]] = p
 	}
+	var p []float64
 	for _, s := range c.count.Slices() {
-		b.Slices = append(b.Slices, Contrast{Slice: s, Difference: pairs[s.Name].Difference(), Pairing: pairs[s.Name]})
+		pair := pairs[s.Name]
+		p = append(p, pair.McNemar())
+		b.Slices = append(b.Slices, Contrast{Slice: s, Difference: pair.Difference(), Pairing: pair, P: pair.McNemar()})
 	}
+	for i, adjusted := range holm(p) {
+		b.Slices[i].PAdjusted = adjusted
+	}
+	b.Disagreements = c.disputes.list()
 	return b
 }

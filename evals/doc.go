@@ -18,8 +18,11 @@
 //	agreement   Wilson's, of the share of rows that two models answer alike
 //	difference  of two models on the same rows: Agresti and Min's interval
 //	            for matched pairs
+//	differences of accuracy and macro_f1: percentiles of the paired bootstrap,
+//	            which draws truths with both answers again
 //
-// Nothing is kept per row: memory depends on labels and languages alone.
+// Nothing is kept per row, but for a bounded sample: memory depends on labels
+// and languages alone.
 //
 // Beside the version in production a report also has latencies taken in turns
 // and their ratios. A [Gate] is rules over a report, as data; [Gate.Judge]

@@ -3,6 +3,7 @@ package evals
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -68,7 +69,29 @@ func (t timings) latency() Latency {
 	for _, x := range all {
 		sum += x
 	}
-	return Latency{P50: percentile(all, .5), P99: percentile(all, .99), Mean: sum / float64(len(all)), N: len(all)}
+	return Latency{P50: percentile(all, .5), P99: percentile(all, .99), Mean: sum / float64(len(all)), N: len(all), Histogram: histogram(all)}
+}
+
+// mostBuckets bounds the histogram of latencies.
+const mostBuckets = 24
+
+// histogram counts times in buckets of equal width on a logarithmic scale.
+func histogram(sorted []float64) []Bucket {
+	const least = 1e-6 // clocks may see no time pass
+	low, high := math.Log(max(least, sorted[0])), math.Log(max(least, sorted[len(sorted)-1]))
+	number := min(mostBuckets, 1+int(math.Sqrt(float64(len(sorted)))))
+	width := (high - low) / float64(number)
+	if width < 1e-9 {
+		return []Bucket{{FromMS: sorted[0], ToMS: sorted[len(sorted)-1], N: len(sorted)}}
+	}
+	out := make([]Bucket, number)
+	for i := range out {
+		out[i].FromMS, out[i].ToMS = math.Exp(low+width*float64(i)), math.Exp(low+width*float64(i+1))
+	}
+	for _, x := range sorted {
+		out[min(number-1, int((math.Log(max(least, x))-low)/width))].N++
+	}
+	return out
 }
 
 // medians returns the median time of each text.
@@ -127,27 +150,29 @@ func ratios(own, other timings) map[string]Metric {
 	return out
 }
 
-// A reservoir keeps an even sample of a stream of texts (Vitter's algorithm R,
-// 1985). Its choice depends on their number alone.
-type reservoir struct {
+// A reservoir keeps an even sample of a stream (Vitter's algorithm R, 1985).
+// Its choice depends on the number of items alone.
+type reservoir[T any] struct {
 	size   int
 	seen   int
-	texts  []string
+	kept   []T
 	random *rand.Rand
 }
 
-func newReservoir(size int) reservoir {
-	return reservoir{size: size, random: rand.New(rand.NewPCG(bootSeed, 1))}
+// newReservoir keeps so many items; stream tells apart samples that are
+// not to be chosen alike.
+func newReservoir[T any](size int, stream uint64) reservoir[T] {
+	return reservoir[T]{size: size, random: rand.New(rand.NewPCG(bootSeed, stream))}
 }
 
-func (r *reservoir) offer(text string) {
+func (r *reservoir[T]) offer(item T) {
 	r.seen++
-	if len(r.texts) < r.size {
-		r.texts = append(r.texts, text)
+	if len(r.kept) < r.size {
+		r.kept = append(r.kept, item)
 		return
 	}
 	if i := r.random.IntN(r.seen); i < r.size {
-		r.texts[i] = text
+		r.kept[i] = item
 	}
 }
 

@@ -1,7 +1,9 @@
 package evals
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/mathext"
 )
@@ -55,6 +57,22 @@ func (p Pairing) McNemar() float64 {
 	// P(X <= k) of a binomial with n trials of 1/2.
 	tail := mathext.RegIncBeta(float64(n-k), float64(k)+1, .5)
 	return math.Min(1, 2*tail)
+}
+
+// holm adjusts the p-values of several tests for their number (Holm 1979): a
+// test holds at 5 % among all of them if its adjusted value is below .05.
+func holm(p []float64) []float64 {
+	order := make([]int, len(p))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p[a], p[b]) })
+	out, most := make([]float64, len(p)), 0.0
+	for rank, i := range order {
+		most = max(most, min(1, p[i]*float64(len(p)-rank)))
+		out[i] = most
+	}
+	return out
 }
 
 // PairedDifference is the accuracy of a minus that of b, given which rows

@@ -23,6 +23,10 @@ func TestPairedDifference(t *testing.T) {
 	near(t, "high", d.High, -.0212, 3e-4)
 	near(t, "p", p.McNemar()*1e5, 3.716, .01) // scipy.stats.binomtest(86, 236)
 
+	// Fagerland, Lydersen, Laake (BMC Medical Research Methodology 13:91, 2013),
+	// table 1: 8 of 21 children changed, 7 of them one way.
+	near(t, "p of few", Pairing{N: 21, OnlyA: 1, OnlyB: 7}.McNemar(), .0703125, 1e-12)
+
 	a, b := []bool{true, true, true, false}, []bool{true, false, false, false}
 	if p := Pair(a, b); p != (Pairing{N: 4, OnlyA: 2}) {
 		t.Errorf("pairing = %+v", p)
@@ -33,6 +37,21 @@ func TestPairedDifference(t *testing.T) {
 	}
 	if p := (Pairing{N: 10}).McNemar(); p != 1 {
 		t.Errorf("no differences: p = %v", p)
+	}
+}
+
+func TestHolm(t *testing.T) {
+	// Four tests by hand: .005 four times, .01 three times, .03 twice, and .04,
+	// which may not come out below the one before it.
+	got := holm([]float64{.01, .04, .03, .005})
+	for i, want := range []float64{.03, .06, .06, .02} {
+		near(t, "adjusted", got[i], want, 1e-12)
+	}
+	if got := holm([]float64{.9, .8}); got[0] != 1 || got[1] != 1 {
+		t.Errorf("%v", got)
+	}
+	if got := holm(nil); len(got) != 0 {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -24,11 +24,15 @@ type Report struct {
 	Slices    []Slice           `json:"slices"`
 	Labels    []LabelScore      `json:"labels"`
 	Confusion *Confusion        `json:"confusion,omitempty"`
-	Truncated int               `json:"truncated"` // texts cut to the model's length
-	LatencyMS Latency           `json:"latency_ms"`
-	Resources Resources         `json:"resources"`
-	Baselines []Baseline        `json:"baselines"`
-	Gate      Verdict           `json:"gate"`
+	// Confused are the most frequent wrong answers, also of models with too
+	// many labels for a matrix.
+	Confused    []ConfusedPair `json:"confused"`
+	Calibration []Bin          `json:"calibration"` // the bins of ece
+	Truncated   int            `json:"truncated"`   // texts cut to the model's length
+	LatencyMS   Latency        `json:"latency_ms"`
+	Resources   Resources      `json:"resources"`
+	Baselines   []Baseline     `json:"baselines"`
+	Gate        Verdict        `json:"gate"`
 }
 
 // Data says which rows a report is about.
@@ -45,6 +49,15 @@ type Latency struct {
 	P99  float64 `json:"p99"`
 	Mean float64 `json:"mean"`
 	N    int     `json:"n"` // requests measured
+	// Histogram counts them by time.
+	Histogram []Bucket `json:"histogram,omitempty"`
+}
+
+// A Bucket is how many requests took so long, in milliseconds.
+type Bucket struct {
+	FromMS float64 `json:"from_ms"`
+	ToMS   float64 `json:"to_ms"`
+	N      int     `json:"n"`
 }
 
 // Resources are what the evaluation used, in batches.
@@ -68,12 +81,17 @@ type Baseline struct {
 	Pairing    Pairing            `json:"pairing"`    // a is the model, b the baseline
 	P          float64            `json:"p"`          // exact McNemar test
 	Agreement  Metric             `json:"agreement"`  // share of rows with the same answer
+	// Differences are of accuracy and macro_f1, the model's minus the
+	// baseline's, by the paired bootstrap.
+	Differences map[string]Metric `json:"differences,omitempty"`
 
 	Model     galley.Digest     `json:"model,omitempty"`
 	SizeBytes int64             `json:"size_bytes,omitempty"`
 	Slices    []Contrast        `json:"slices,omitempty"`
 	LatencyMS *Latency          `json:"latency_ms,omitempty"` // taken in turns with the model's
 	Ratios    map[string]Metric `json:"ratios,omitempty"`     // the model's latency over the baseline's
+
+	Disagreements *Disagreements `json:"disagreements,omitempty"`
 }
 
 // A Contrast is a baseline on some of the rows, beside the model.
@@ -81,6 +99,8 @@ type Contrast struct {
 	Slice
 	Difference Metric  `json:"difference"`
 	Pairing    Pairing `json:"pairing"`
+	P          float64 `json:"p"`          // exact McNemar test
+	PAdjusted  float64 `json:"p_adjusted"` // for the number of slices, by Holm
 }
 
 // Beside returns the baseline that is the version with this digest.

@@ -33,6 +33,9 @@ type Options struct {
 	Place func() string
 	// Progress, if set, is told after each batch how many rows are done.
 	Progress func(rows int)
+	// ShowTexts puts the texts of rows that two versions answer differently
+	// into the report, not only their numbers.
+	ShowTexts bool
 	// Observe, if set, gets every row, its number and the model's answer.
 	Observe func(row int, gold, predicted int)
 }
@@ -112,7 +115,7 @@ func (e *evaluation) time(ctx context.Context, r *Report) error {
 			models, beside = append(models, c.Contender), append(beside, i)
 		}
 	}
-	took, err := measureLatency(ctx, models, e.sample.texts)
+	took, err := measureLatency(ctx, models, e.sample.kept)
 	if err != nil {
 		return err
 	}
@@ -148,9 +151,10 @@ type evaluation struct {
 	index   map[string]int
 	count   *Classification
 	against []*contest
-	sample  reservoir
+	sample  reservoir[string]
 
 	batch     []dataset.Row
+	places    []string // of the batch, if rows have places and are compared
 	texts     []string
 	rows      int // evaluated
 	truncated int
@@ -165,7 +169,7 @@ func newEvaluation(p Predictor, labels []string, o Options) (*evaluation, error)
 		p: p, o: o, labels: labels,
 		index:  make(map[string]int, len(labels)),
 		count:  NewClassification(labels),
-		sample: newReservoir(o.Latency),
+		sample: newReservoir[string](o.Latency, 1),
 	}
 	for i, label := range labels {
 		if _, twice := e.index[label]; twice {
@@ -189,6 +193,9 @@ func (e *evaluation) take(row dataset.Row) error {
 			WithRemedy("evaluate on data with the model's %d labels, or train a model on this data", len(e.labels))
 	}
 	e.batch = append(e.batch, row)
+	if e.o.Place != nil && len(e.against) > 0 {
+		e.places = append(e.places, e.o.Place())
+	}
 	e.sample.offer(row.Text)
 	return nil
 }
@@ -233,15 +240,27 @@ func (e *evaluation) flush(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			c.add(row, gold, answers[i], predicted)
+			c.add(row, e.at(i), gold, answers[i], predicted)
 		}
 	}
 	e.rows += len(e.batch)
-	e.batch = e.batch[:0]
+	e.batch, e.places = e.batch[:0], e.places[:0]
 	if e.o.Progress != nil {
 		e.o.Progress(e.rows)
 	}
 	return nil
+}
+
+// at says which row is number i of the batch.
+func (e *evaluation) at(i int) rowAt {
+	at := rowAt{number: e.rows + i}
+	if len(e.places) > 0 {
+		at.place = e.places[i]
+	}
+	if e.o.ShowTexts {
+		at.text = shown(e.batch[i])
+	}
+	return at
 }
 
 // addRow counts a row and returns the answer.
@@ -268,15 +287,17 @@ func ask(ctx context.Context, p Predictor, texts []string, name string) ([]Predi
 
 func (e *evaluation) report() *Report {
 	r := &Report{
-		Task:      "text-classification",
-		N:         e.rows,
-		Metrics:   e.count.Metrics(),
-		Slices:    e.count.Slices(),
-		Labels:    e.count.PerLabel(),
-		Confusion: e.count.Confusion(),
-		Truncated: e.truncated,
-		Baselines: []Baseline{},
-		Gate:      Verdict{Passed: true, Checks: []Check{}},
+		Task:        "text-classification",
+		N:           e.rows,
+		Metrics:     e.count.Metrics(),
+		Slices:      e.count.Slices(),
+		Labels:      e.count.PerLabel(),
+		Confusion:   e.count.Confusion(),
+		Confused:    e.count.Confused(),
+		Calibration: e.count.Calibration(),
+		Truncated:   e.truncated,
+		Baselines:   []Baseline{},
+		Gate:        Verdict{Passed: true, Checks: []Check{}},
 	}
 	for _, c := range e.against {
 		b := c.baseline()

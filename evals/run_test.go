@@ -204,18 +204,18 @@ func TestReportRoundTrip(t *testing.T) {
 }
 
 func TestReservoirIsEven(t *testing.T) {
-	r := newReservoir(100)
+	r := newReservoir[string](100, 1)
 	for i := range 10_000 {
 		r.offer(fmt.Sprint(i))
 	}
 	below := 0
-	for _, text := range r.texts {
+	for _, text := range r.kept {
 		if len(text) < 4 || text < "5000" {
 			below++
 		}
 	}
-	if len(r.texts) != 100 || below < 30 || below > 70 {
-		t.Errorf("%d texts, %d of them from the first half", len(r.texts), below)
+	if len(r.kept) != 100 || below < 30 || below > 70 {
+		t.Errorf("%d texts, %d of them from the first half", len(r.kept), below)
 	}
 }
 

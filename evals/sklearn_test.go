@@ -14,7 +14,7 @@ import (
 const sklearnMetrics = `
 import json, sys, warnings
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support
 warnings.simplefilter("ignore")
@@ -30,7 +30,14 @@ for case in json.load(sys.stdin):
     # is the mean distance.
     c = p.max(1)
     true, said = calibration_curve(a == y, c, n_bins=10, strategy="quantile")
-    out.append({"ece": float(np.abs(true - said).mean()),
+    # Another model, whose answers are those of the row before.
+    other = np.roll(a, 1)
+    macro = lambda *x: f1_score(*x, labels=range(k), average="macro", zero_division=0) * k / max(1, len(set(x[0]) | set(x[1])))
+    drawn = bootstrap((y, a, other), lambda y, a, b: macro(y, a) - macro(y, b), paired=True, vectorized=False,
+        method="percentile", n_resamples=2000, rng=np.random.default_rng(1)) if len(y) >= 400 else None
+    out.append({"difference": macro(y, a) - macro(y, other),
+        "drawn": [float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)] if drawn else [],
+        "ece": float(np.abs(true - said).mean()),
         "p": binomtest(int((a == y).sum()), int((a == y).sum()) + int((y == 0).sum())).pvalue,
         "right": int((a == y).sum()), "zeros": int((y == 0).sum()), "accuracy": accuracy_score(y, a), "low": low, "high": high,
         "macro_f1": f1_score(y, a, average="macro", zero_division=0),
@@ -85,6 +92,8 @@ func TestPeerScikitLearn(t *testing.T) {
 		Accuracy, Low, High, Loss float64
 		ECE, P                    float64
 		Right, Zeros              int
+		Difference                float64
+		Drawn                     []float64
 		MacroF1                   float64 `json:"macro_f1"`
 		Precision, Recall, F1     []float64
 		N                         []int
@@ -110,6 +119,7 @@ func TestPeerScikitLearn(t *testing.T) {
 			// Rows of one cell stay in one bin here.
 			near(t, "ece", distance(count.all.trust.bins(10), len(c.Gold), nil), want[i].ECE, 5e-4)
 		}
+		checkBootstrap(t, count, c.Gold, c.Scores, want[i].Difference, want[i].Drawn)
 		for k, l := range count.PerLabel() {
 			near(t, "precision", l.Precision, want[i].Precision[k], 1e-12)
 			near(t, "recall", l.Recall, want[i].Recall[k], 1e-12)
@@ -118,5 +128,32 @@ func TestPeerScikitLearn(t *testing.T) {
 				t.Errorf("label %d has %d rows, want %d", k, l.N, want[i].N[k])
 			}
 		}
+	}
+}
+
+// checkBootstrap holds the difference of macro-F1 between the answers and
+// those of the row before to scikit-learn's, and its interval to the one that
+// scipy draws.
+func checkBootstrap(t *testing.T, count *Classification, gold []int, scores [][]float32, difference float64, drawn []float64) {
+	t.Helper()
+	joint, answers := newTriples(), make([]int, len(gold))
+	for i := range gold {
+		best, err := answer(scores[i], count.labels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[i] = best
+	}
+	for i := range gold {
+		joint.add(gold[i], answers[i], answers[(i+len(gold)-1)%len(gold)])
+	}
+	m := joint.differences(len(count.labels))[MacroF1]
+	near(t, "difference of macro F1", m.Value, difference, 1e-12)
+	if len(drawn) == 2 {
+		// Ends that are drawn differ by their own error: about a tenth of a
+		// standard error of the difference.
+		room := .15 * (drawn[1] - drawn[0]) / 3.92
+		near(t, "low of the bootstrap", m.Low, drawn[0], room)
+		near(t, "high of the bootstrap", m.High, drawn[1], room)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,19 +15,25 @@ import (
 	controlpb "galley/api/control/v1"
 
 	"galley"
+	"galley/evals"
 )
 
 func (a *app) evalCommand() *cobra.Command {
-	var data, split, format, columns string
-	var baseline bool
+	var data, split, format, columns, against string
+	var baseline, showTexts bool
 	c := &cobra.Command{
 		Use: "eval REF --data PATH_OR_NAME", Short: "Measure a version on data",
 		Long: `Measure a version on a split of a registered dataset, or on a file. The report is
 kept with the version.
 
 If another version is in production, both answer the same rows, and the report
-says what the gate of alias prod would: exit code 0 also if it would refuse.`,
-		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline",
+says what the gate of alias prod would: exit code 0 also if it would refuse.
+
+With --against a second version answers the same rows, too: the report has the
+differences with intervals, on which slices the two differ, and which rows they
+answer differently. Those rows are named by number; --show-texts adds their
+texts to the answer, never to the report that is kept.`,
+		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
@@ -36,7 +43,10 @@ says what the gate of alias prod would: exit code 0 also if it would refuse.`,
 			if data == "" {
 				return usagef("eval: give --data, a registered dataset or a file; see galley eval --help")
 			}
-			header := &controlpb.EvaluateHeader{Ref: args[0], Split: split, Columns: columns, Baseline: baseline}
+			if showTexts && against == "" {
+				return usagef("eval: --show-texts goes with --against")
+			}
+			header := &controlpb.EvaluateHeader{Ref: args[0], Split: split, Columns: columns, Baseline: baseline, Against: against, ShowTexts: showTexts}
 			path := ""
 			if _, err := os.Stat(data); err == nil {
 				path = data
@@ -53,10 +63,14 @@ says what the gate of alias prod would: exit code 0 also if it would refuse.`,
 				}
 				if a.json {
 					a.printJSON(r.GetReport().AsMap())
-				} else {
-					printReport(a.out, r.GetReport().AsMap(), "")
+					return nil
 				}
-				return nil
+				printReport(a.out, r.GetReport().AsMap(), "")
+				report, err := decodeReport(r)
+				if err == nil {
+					printContests(a.out, report)
+				}
+				return err
 			})
 		},
 	}
@@ -66,7 +80,18 @@ says what the gate of alias prod would: exit code 0 also if it would refuse.`,
 	f.StringVar(&format, "format", "", "of a file: csv, jsonl or parquet")
 	f.StringVar(&columns, "columns", "", "of a file: text=title+description,label=label")
 	f.BoolVar(&baseline, "baseline", false, "fit TF-IDF with logistic regression on the dataset's train beside it")
+	f.StringVar(&against, "against", "", "another version, to answer the same rows")
+	f.BoolVar(&showTexts, "show-texts", false, "with --against: show texts that the two answer differently")
 	return c
+}
+
+// decodeReport returns the report of an answer.
+func decodeReport(r *controlpb.Report) (*evals.Report, error) {
+	data, err := r.GetReport().MarshalJSON()
+	if err != nil {
+		return nil, galley.Errorf(galley.Internal, "report", "the answer cannot be understood: %w", err)
+	}
+	return evals.DecodeReport(bytes.NewReader(data))
 }
 
 // evaluate asks for a report; path is the file to send, "" for none.

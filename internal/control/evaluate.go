@@ -83,7 +83,11 @@ type Evaluation struct {
 	Split    dataset.Split
 	Format   dataset.Format
 	Columns  dataset.Columns
-	Baseline bool // fit TF-IDF with logistic regression beside it
+	Baseline bool       // fit TF-IDF with logistic regression beside it
+	Against  galley.Ref // another version on the same rows; zero for none
+	// ShowTexts puts the texts of rows that two versions answer differently
+	// into the answer. The report that is kept has their numbers alone.
+	ShowTexts bool
 
 	beside string // the alias whose version is beside it; prod if empty
 }
@@ -104,7 +108,7 @@ func (c *Control) Evaluate(ctx context.Context, by galley.Actor, e Evaluation, f
 	if err != nil {
 		return nil, registry.ReportRef{}, err
 	}
-	ref, err := c.store.AddReport(ctx, v.Name, v.Number, report, registry.Stamp{By: by, At: c.now()})
+	ref, err := c.store.AddReport(ctx, v.Name, v.Number, report.WithoutTexts(), registry.Stamp{By: by, At: c.now()})
 	return report, ref, err
 }
 
@@ -127,13 +131,20 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 		return nil, v, err
 	}
 	defer rows.close()
-	o := evals.Options{SizeBytes: sizeOf(v), Place: rows.place}
+	o := evals.Options{SizeBytes: sizeOf(v), Place: rows.place, ShowTexts: e.ShowTexts}
 	if e.Baseline {
 		contender, err := c.baseline(ctx, trained, m.labels())
 		if err != nil {
 			return nil, v, err
 		}
 		o.Baselines = append(o.Baselines, contender)
+	}
+	other, err := c.against(ctx, v, e.Against, m.labels(), &o)
+	if err != nil {
+		return nil, v, err
+	}
+	if other != nil {
+		defer other.close()
 	}
 	prod, err := c.beside(ctx, v, e.beside, m.labels(), &o)
 	if err != nil {
@@ -154,7 +165,7 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 // A production is the version in production beside one that is evaluated.
 type production struct {
 	*rival
-	model *model // nil if the two cannot be compared
+	model *model // nil if the two cannot be compared, or are anyway
 	gate  *evals.Gate
 }
 
@@ -172,6 +183,10 @@ func (c *Control) beside(ctx context.Context, v registry.Version, alias string, 
 	r, err := c.rivalOf(ctx, v, all, gating.Alias)
 	if err != nil || r == nil || r.apart != nil {
 		return production{rival: r, gate: gating.Gate}, err
+	}
+	// It may be the one that the request names; then it answers once.
+	if slices.ContainsFunc(o.Baselines, func(b evals.Contender) bool { return b.Version != nil && b.Version.Model == r.version.Digest }) {
+		return production{rival: r, gate: gating.Gate}, nil
 	}
 	m, err := c.openVersion(ctx, r.version, c.forEvaluation())
 	if err != nil {

@@ -36,10 +36,49 @@ func (c *Control) rivalOf(ctx context.Context, v registry.Version, m registry.Mo
 		r.apart = &evals.Check{Name: "task", Detail: "the task is " + named(v.Task) + ", that of " + r.version.Ref() + " is " + named(r.version.Task) + ": who asks it would get other answers"}
 	case v.Task != string(task.TextClassification):
 		r.apart = &evals.Check{Name: "measured", Passed: true, Detail: "nothing was compared: the task is " + named(v.Task) + ", which has no metrics"}
-	case !slices.Equal(slices.Sorted(slices.Values(v.Labels)), slices.Sorted(slices.Values(r.version.Labels))):
+	case !sameLabels(v, r.version):
 		r.apart = &evals.Check{Name: "labels", Detail: "the labels are not those of " + r.version.Ref() + ", so that no rows can be put to both"}
 	}
 	return r, nil
+}
+
+// against opens the version that an evaluation is to compare with, nil for
+// none, and adds it to what answers the same rows.
+func (c *Control) against(ctx context.Context, v registry.Version, ref galley.Ref, labels []string, o *evals.Options) (*model, error) {
+	if ref == (galley.Ref{}) {
+		return nil, nil
+	}
+	other, err := c.resolveVersion(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case other.Digest == v.Digest:
+		return nil, galley.Errorf(galley.InvalidArgument, "against", "%s has the content of %s: there is nothing to compare", other.Ref(), v.Ref()).
+			WithRemedy("name another version")
+	case other.Task != v.Task:
+		return nil, galley.Errorf(galley.FailedPrecondition, "against", "the task of %s is %s, that of %s is %s", other.Ref(), named(other.Task), v.Ref(), named(v.Task)).
+			WithRemedy("name a version of the same task")
+	case !sameLabels(v, other):
+		return nil, galley.Errorf(galley.FailedPrecondition, "against", "%s has other labels than %s, so that no rows can be put to both", other.Ref(), v.Ref()).
+			WithRemedy("name a version with the same labels")
+	}
+	m, err := c.openVersion(ctx, other, c.forEvaluation())
+	if err != nil {
+		return nil, err
+	}
+	contender, err := m.contender(other, labels)
+	if err != nil {
+		m.close()
+		return nil, err
+	}
+	o.Baselines = append(o.Baselines, contender)
+	return m, nil
+}
+
+// sameLabels reports whether two versions have the same labels, in any order.
+func sameLabels(a, b registry.Version) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a.Labels)), slices.Sorted(slices.Values(b.Labels)))
 }
 
 // named is a task as a sentence has it.

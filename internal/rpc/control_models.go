@@ -310,9 +310,14 @@ func evaluationOf(h *controlpb.EvaluateHeader) (e control.Evaluation, err error)
 	if h == nil {
 		return e, galley.Errorf(galley.InvalidArgument, "header", "is missing").WithRemedy("send the header first")
 	}
-	e = control.Evaluation{Dataset: h.GetDataset(), Split: dataset.Split(h.GetSplit()), Baseline: h.GetBaseline()}
+	e = control.Evaluation{Dataset: h.GetDataset(), Split: dataset.Split(h.GetSplit()), Baseline: h.GetBaseline(), ShowTexts: h.GetShowTexts()}
 	if e.Ref, err = galley.ParseRef(h.GetRef()); err != nil {
 		return e, err
+	}
+	if h.GetAgainst() != "" {
+		if e.Against, err = galley.ParseRef(h.GetAgainst()); err != nil {
+			return e, err
+		}
 	}
 	if e.Dataset != "" {
 		return e, nil

@@ -2999,7 +2999,9 @@ type EvaluateHeader struct {
 	Split         string                 `protobuf:"bytes,3,opt,name=split,proto3" json:"split,omitempty"`     // empty for test
 	Format        string                 `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
 	Columns       string                 `protobuf:"bytes,5,opt,name=columns,proto3" json:"columns,omitempty"`
-	Baseline      bool                   `protobuf:"varint,6,opt,name=baseline,proto3" json:"baseline,omitempty"` // fit TF-IDF with logistic regression on the dataset's train beside it
+	Baseline      bool                   `protobuf:"varint,6,opt,name=baseline,proto3" json:"baseline,omitempty"`                    // fit TF-IDF with logistic regression on the dataset's train beside it
+	Against       string                 `protobuf:"bytes,7,opt,name=against,proto3" json:"against,omitempty"`                       // another version to compare with on the same rows; empty for none
+	ShowTexts     bool                   `protobuf:"varint,8,opt,name=show_texts,json=showTexts,proto3" json:"show_texts,omitempty"` // of rows that two versions answer differently; the report that is kept has their numbers alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3072,6 +3074,20 @@ func (x *EvaluateHeader) GetColumns() string {
 func (x *EvaluateHeader) GetBaseline() bool {
 	if x != nil {
 		return x.Baseline
+	}
+	return false
+}
+
+func (x *EvaluateHeader) GetAgainst() string {
+	if x != nil {
+		return x.Against
+	}
+	return ""
+}
+
+func (x *EvaluateHeader) GetShowTexts() bool {
+	if x != nil {
+		return x.ShowTexts
 	}
 	return false
 }
@@ -3373,14 +3389,17 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0fEvaluateRequest\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.galley.control.v1.EvaluateHeaderH\x00R\x06header\x124\n" +
 	"\x05piece\x18\x02 \x01(\v2\x1c.galley.control.v1.FilePieceH\x00R\x05pieceB\x06\n" +
-	"\x04part\"\xa0\x01\n" +
+	"\x04part\"\xd9\x01\n" +
 	"\x0eEvaluateHeader\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x18\n" +
 	"\adataset\x18\x02 \x01(\tR\adataset\x12\x14\n" +
 	"\x05split\x18\x03 \x01(\tR\x05split\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12\x18\n" +
 	"\acolumns\x18\x05 \x01(\tR\acolumns\x12\x1a\n" +
-	"\bbaseline\x18\x06 \x01(\bR\bbaseline\"Q\n" +
+	"\bbaseline\x18\x06 \x01(\bR\bbaseline\x12\x18\n" +
+	"\aagainst\x18\a \x01(\tR\aagainst\x12\x1d\n" +
+	"\n" +
+	"show_texts\x18\b \x01(\bR\tshowTexts\"Q\n" +
 	"\x06Report\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12/\n" +
 	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\x9b\x15\n" +
