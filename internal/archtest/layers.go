@@ -41,6 +41,7 @@ var layers = map[string]layer{
 	"galley/trainer/engine/enginetest": 2,
 	"galley/trainer/launch":            2,
 	"galley/serving":                   2,
+	"galley/experiment":                2,
 
 	"galley/internal/ort/...":       3,
 	"galley/internal/store":         3, // what the databases share
@@ -71,7 +72,7 @@ var within = map[string][]string{
 	"galley/trainer/engine":            {"galley/trainer"},
 	"galley/trainer/engine/enginetest": {"galley/trainer", "galley/trainer/engine"},
 	"galley/trainer/launch":            {"galley/trainer", "galley/trainer/engine"},
-	"galley/serving":                   {"galley/registry"},
+	"galley/serving":                   {"galley/registry", "galley/experiment"},
 
 	"galley/internal/ort":         {"galley/internal/ort/library"},
 	"galley/internal/ort/orttest": {"galley/internal/ort", "galley/internal/ort/library"},
