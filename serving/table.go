@@ -5,9 +5,11 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"galley"
+	"galley/experiment"
 	"galley/registry"
 )
 
@@ -27,6 +29,8 @@ type Table struct {
 
 	store registry.Store
 	open  OpenFunc
+
+	routes atomic.Pointer[map[string]*experiment.Route] // by model; see SetRoute
 
 	mu     sync.Mutex
 	models map[string]*model
@@ -50,6 +54,7 @@ type model struct {
 	former  *opened         // what they went to before, if it is still open
 	opened  map[int]*opened // by version number
 	recent  []int           // numbers, the last asked for at the end
+	routed  []int           // numbers that an experiment sends requests to
 
 	recorders map[int]*recorder // of versions that were open, by number
 }
@@ -75,6 +80,10 @@ func NewTable(store registry.Store, open OpenFunc) *Table {
 // A Lease is the right to use an open version until Release.
 type Lease struct {
 	*Servable
+	// Assignment is the arm of the experiment that the request is part of; the
+	// zero one of other requests.
+	Assignment experiment.Assignment
+
 	table   *Table
 	opened  *opened
 	release sync.Once
@@ -89,8 +98,11 @@ func (l *Lease) Release() {
 
 // Acquire returns the version of name that a request for version goes to:
 // empty for traffic's, else a number or an alias. It opens the version if it
-// is not open.
+// is not open. Under an experiment, traffic's is the control; see AcquireFor.
 func (t *Table) Acquire(ctx context.Context, name, version string) (*Lease, error) {
+	if r := t.allRoutes()[name]; r != nil && version == "" {
+		version = strconv.Itoa(r.Versions[experiment.Control])
+	}
 	if version == "" {
 		if l := t.acquireTraffic(name); l != nil {
 			return l, nil
@@ -244,6 +256,15 @@ func (t *Table) acquireOpen(name string, number int) *Lease {
 	return t.lease(o)
 }
 
+func (t *Table) modelLocked(name string) *model {
+	m, ok := t.models[name]
+	if !ok {
+		m = &model{opened: map[int]*opened{}, recorders: map[int]*recorder{}}
+		t.models[name] = m
+	}
+	return m
+}
+
 func (t *Table) lease(o *opened) *Lease { return &Lease{Servable: o.servable, table: t, opened: o} }
 
 // use opens v, or waits for who is opening it, and counts the caller as a
@@ -254,11 +275,7 @@ func (t *Table) use(ctx context.Context, v registry.Version) (*opened, error) {
 		t.mu.Unlock()
 		return nil, galley.Errorf(galley.Unavailable, v.Name, "the server is closing")
 	}
-	m, ok := t.models[v.Name]
-	if !ok {
-		m = &model{opened: map[int]*opened{}, recorders: map[int]*recorder{}}
-		t.models[v.Name] = m
-	}
+	m := t.modelLocked(v.Name)
 	o, ok := m.opened[v.Number]
 	if !ok {
 		o = &opened{ready: make(chan struct{})}
@@ -341,7 +358,7 @@ func (t *Table) evict(m *model) {
 	}
 	for _, n := range slices.Backward(slices.Clone(m.recent)) {
 		o, ok := m.opened[n]
-		if !ok || o == m.traffic || o == m.former {
+		if !ok || o == m.traffic || o == m.former || slices.Contains(m.routed, n) {
 			continue
 		}
 		if kept++; kept > warm && o.servable != nil {

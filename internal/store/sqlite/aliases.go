@@ -13,7 +13,12 @@ import (
 
 // Promote implements registry.Store.
 func (s *Store) Promote(ctx context.Context, r registry.Request) (registry.Change, error) {
-	return s.move(ctx, r, func(tx *sql.Tx, a registry.Alias) (registry.Alias, registry.Change, error) {
+	return s.move(ctx, r, promoteStep(ctx, r))
+}
+
+// promoteStep points an alias at a version that must be there.
+func promoteStep(ctx context.Context, r registry.Request) step {
+	return func(tx *sql.Tx, a registry.Alias) (registry.Alias, registry.Change, error) {
 		var n int
 		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM versions WHERE name = ? AND number = ?`, r.Model, r.Target).Scan(&n); err != nil {
 			return a, registry.Change{}, err
@@ -23,7 +28,7 @@ func (s *Store) Promote(ctx context.Context, r registry.Request) (registry.Chang
 				WithRemedy("list them with galley models show %s", r.Model)
 		}
 		return registry.Promote(a, r)
-	})
+	}
 }
 
 // Rollback implements registry.Store.
@@ -39,36 +44,38 @@ func (s *Store) Rollback(ctx context.Context, r registry.Request) (registry.Chan
 
 type step func(*sql.Tx, registry.Alias) (registry.Alias, registry.Change, error)
 
-// move loads an alias, steps it and stores it with its change, its effect and
-// the audit entry. A step that changes nothing stores nothing.
+// move steps an alias in a transaction of its own.
 func (s *Store) move(ctx context.Context, r registry.Request, f step) (registry.Change, error) {
-	if err := r.Check(); err != nil {
-		return registry.Change{}, err
-	}
-	subject := r.Model + ":" + r.Alias
 	var change registry.Change
-	err := s.update(ctx, subject, func(tx *sql.Tx) error {
-		before, err := scanAlias(tx.QueryRowContext(ctx, selectAlias+` WHERE model = ? AND alias = ?`, r.Model, r.Alias))
-		if errors.Is(err, sql.ErrNoRows) {
-			before, err = registry.Alias{Model: r.Model, Name: r.Alias}, nil
-		}
-		if err != nil {
-			return err
-		}
-		after, c, err := f(tx, before)
-		if err != nil {
-			return err
-		}
-		change = c
-		if after.Generation == before.Generation {
-			return nil
-		}
-		return saveAlias(ctx, tx, subject, after, c)
+	err := s.update(ctx, r.Model+":"+r.Alias, func(tx *sql.Tx) error {
+		var err error
+		change, err = moveIn(ctx, tx, r, f)
+		return err
 	})
 	if err != nil {
 		return registry.Change{}, err
 	}
 	return change, nil
+}
+
+// moveIn loads an alias, steps it and stores it with its change, its effect and
+// the audit entry. A step that changes nothing stores nothing.
+func moveIn(ctx context.Context, tx *sql.Tx, r registry.Request, f step) (registry.Change, error) {
+	if err := r.Check(); err != nil {
+		return registry.Change{}, err
+	}
+	before, err := scanAlias(tx.QueryRowContext(ctx, selectAlias+` WHERE model = ? AND alias = ?`, r.Model, r.Alias))
+	if errors.Is(err, sql.ErrNoRows) {
+		before, err = registry.Alias{Model: r.Model, Name: r.Alias}, nil
+	}
+	if err != nil {
+		return registry.Change{}, err
+	}
+	after, change, err := f(tx, before)
+	if err != nil || after.Generation == before.Generation {
+		return change, err
+	}
+	return change, saveAlias(ctx, tx, r.Model+":"+r.Alias, after, change)
 }
 
 func saveAlias(ctx context.Context, tx *sql.Tx, subject string, a registry.Alias, c registry.Change) error {

@@ -15,7 +15,8 @@ import (
 // DeleteVersion deletes a version with its reports, and returns it. It refuses
 // with FailedPrecondition what something needs: an alias that points at the
 // version, a rollback of prod that would return to it, a version that was
-// trained from it, a job that is to be. Its number is not given again.
+// trained or distilled from it, a job that is to be, an experiment. Its number is not given
+// again.
 func (s *Store) DeleteVersion(ctx context.Context, name string, number int, by registry.Stamp) (registry.Version, error) {
 	ref := galley.Ref{Name: name, Version: number}.String()
 	var v registry.Version
@@ -32,6 +33,9 @@ func (s *Store) DeleteVersion(ctx context.Context, name string, number int, by r
 			return err
 		}
 		if err := checkChildren(ctx, tx, v); err != nil {
+			return err
+		}
+		if err := checkExperiments(ctx, tx, v); err != nil {
 			return err
 		}
 		for _, statement := range []string{
@@ -112,7 +116,7 @@ func without(a registry.Alias, number int) []int {
 }
 
 // checkChildren refuses a version that another came from, or that a job is
-// about to go on from, unless the same model is registered elsewhere, too.
+// about to go on or to learn from, unless the same model is registered elsewhere, too.
 func checkChildren(ctx context.Context, tx *sql.Tx, v registry.Version) error {
 	var same int
 	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM versions WHERE digest = ?`, string(v.Digest)).Scan(&same); err != nil || same > 1 {
@@ -120,22 +124,30 @@ func checkChildren(ctx context.Context, tx *sql.Tx, v registry.Version) error {
 	}
 	var name string
 	var number int
-	err := tx.QueryRowContext(ctx, `SELECT name, number FROM versions
-		WHERE json_extract(CAST(body AS TEXT), '$.lineage.parent_digest') = ? ORDER BY id LIMIT 1`, string(v.Digest)).Scan(&name, &number)
-	if err == nil {
-		return needed(v, "%s was trained from it", galley.Ref{Name: name, Version: number})
+	for _, child := range []struct{ from, how string }{
+		{`json_extract(CAST(body AS TEXT), '$.lineage.parent_digest') = ?`, "trained"},
+		{`EXISTS (SELECT 1 FROM json_each(CAST(body AS TEXT), '$.lineage.distilled_from') WHERE json_extract(value, '$.digest') = ?)`, "distilled"},
+	} {
+		err := tx.QueryRowContext(ctx, `SELECT name, number FROM versions WHERE `+child.from+` ORDER BY id LIMIT 1`, string(v.Digest)).Scan(&name, &number)
+		if err == nil {
+			return needed(v, "%s was %s from it", galley.Ref{Name: name, Version: number}, child.how)
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
 	}
-	if !errors.Is(err, sql.ErrNoRows) {
-		return err
+	for _, job := range []struct{ needs, how string }{
+		{`json_extract(CAST(body AS TEXT), '$.parent') = ?`, "goes on"},
+		{`EXISTS (SELECT 1 FROM json_each(CAST(body AS TEXT), '$.teachers') WHERE json_extract(value, '$.digest') = ?)`, "learns"},
+	} {
+		err := tx.QueryRowContext(ctx, `SELECT id FROM jobs WHERE phase IN (?, ?) AND `+job.needs+` ORDER BY number LIMIT 1`,
+			string(trainer.Queued), string(trainer.Running), string(v.Digest)).Scan(&name)
+		if err == nil {
+			return needed(v, "the job %s %s from it", name, job.how)
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
 	}
-	err = tx.QueryRowContext(ctx, `SELECT id FROM jobs WHERE phase IN (?, ?)
-		AND json_extract(CAST(body AS TEXT), '$.parent') = ? ORDER BY number LIMIT 1`,
-		string(trainer.Queued), string(trainer.Running), string(v.Digest)).Scan(&name)
-	if err == nil {
-		return needed(v, "the job %s goes on from it", name)
-	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	return err
+	return nil
 }

@@ -62,7 +62,7 @@ func owned(ctx context.Context, tx *sql.Tx, aggregate, subject string) (kind, na
 		return ownedModel, rest, nil
 	case "dataset":
 		return ownedDataset, rest, nil
-	case "alias":
+	case "alias", "experiment":
 		name, _, _ = strings.Cut(rest, "/")
 		return ownedModel, name, nil
 	case "report": // its subject is the version that it is about

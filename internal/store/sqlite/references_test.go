@@ -7,6 +7,7 @@ var notReferring = map[string]bool{
 	"aliases": true, "alias_changes": true, // versions, by number
 	"reports":          true,                                                       // hold their own content
 	"deleted_versions": true, "job_lines": true, "audit": true, "audit_head": true, // tell of what was
+	"experiments": true, "experiment_totals": true, "outcomes": true, "prediction_key": true,
 	"tokens": true, "owners": true, "gates": true, "schema_version": true, "sqlite_sequence": true,
 }
 

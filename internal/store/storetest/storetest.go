@@ -11,6 +11,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/experiment"
 	"galley/internal/audit"
 	"galley/internal/auth"
 	"galley/internal/store"
@@ -42,6 +43,15 @@ type Store interface {
 	Audit(ctx context.Context, q store.AuditQuery) ([]audit.Entry, error)
 	AuditHead(ctx context.Context) (audit.Head, error)
 	Record(ctx context.Context, subject string, c store.Commit) error
+	CreateExperiment(ctx context.Context, e experiment.Experiment, c store.Commit) (experiment.Experiment, error)
+	ChangeExperiment(ctx context.Context, name string, f func(store.ExperimentRecord) (store.ExperimentChange, error)) (experiment.Experiment, *registry.Change, error)
+	Experiment(ctx context.Context, name string) (store.ExperimentRecord, error)
+	ExperimentName(ctx context.Context, id uint32) (string, error)
+	Experiments(ctx context.Context, limit int) ([]store.ExperimentRecord, error)
+	Routing(ctx context.Context, model string) ([]experiment.Experiment, error)
+	CountAnswers(ctx context.Context, counts []store.ExperimentCounts) error
+	RecordOutcomes(ctx context.Context, outcomes []store.Outcome) ([]store.OutcomeState, error)
+	PredictionKey(ctx context.Context) ([]byte, error)
 	References(ctx context.Context, named func(galley.Digest)) error
 	AddUpload(ctx context.Context, d galley.Digest, at time.Time) error
 	ForgetUploads(ctx context.Context, before time.Time) error
@@ -77,6 +87,10 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"AuditIsAtomic", testAuditIsAtomic},
 		{"ConcurrentAudit", testConcurrentAudit},
 		{"References", testReferences},
+		{"Experiments", testExperiments},
+		{"ExperimentRouting", testExperimentRouting},
+		{"Outcomes", testOutcomes},
+		{"ConcurrentOutcomes", testConcurrentOutcomes},
 		{"ConcurrentSaves", testConcurrentSaves},
 		{"ConcurrentPromotions", testConcurrentPromotions},
 		{"ConcurrentRegistrations", testConcurrentRegistrations},

@@ -1,0 +1,135 @@
+package serving
+
+import (
+	"context"
+	"maps"
+	"math"
+	"strconv"
+	"time"
+
+	"galley"
+	"galley/experiment"
+	"galley/onnx"
+	"galley/onnx/session"
+)
+
+// SetRoute has requests for a model that name no version go where an
+// experiment sends them; nil lets them follow the alias again. The versions are
+// open when it returns. One that cannot be opened is reported, and the route
+// holds all the same: requests that go there say why.
+func (t *Table) SetRoute(ctx context.Context, name string, r *experiment.Route) error {
+	var failed error
+	numbers := []int{}
+	if r != nil {
+		numbers = append(numbers, r.Versions[experiment.Control])
+		if r.Live() {
+			numbers = append(numbers, r.Versions[experiment.Treatment])
+		}
+	}
+	for _, number := range numbers {
+		l, err := t.Acquire(ctx, name, strconv.Itoa(number))
+		if err != nil {
+			failed = err
+			continue
+		}
+		l.Release()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.modelLocked(name).routed = numbers
+	// Requests read the routes without the lock.
+	routes := maps.Clone(t.allRoutes())
+	if r == nil {
+		delete(routes, name)
+	} else {
+		routes[name] = r
+	}
+	t.routes.Store(&routes)
+	return failed
+}
+
+func (t *Table) allRoutes() map[string]*experiment.Route {
+	if routes := t.routes.Load(); routes != nil {
+		return *routes
+	}
+	return map[string]*experiment.Route{}
+}
+
+// AcquireFor is Acquire for a request to be answered, with the key that it
+// has, if any: under an experiment the key decides about the version.
+func (t *Table) AcquireFor(ctx context.Context, name, version, key string) (*Lease, error) {
+	if err := experiment.CheckKey(key); err != nil {
+		return nil, err
+	}
+	r := t.allRoutes()[name]
+	if version != "" || r == nil || !r.Live() {
+		return t.Acquire(ctx, name, version)
+	}
+	a := r.Assign(key, experiment.Nonce())
+	l, err := t.Acquire(ctx, name, strconv.Itoa(r.Versions[a.Arm]))
+	if err != nil {
+		if blames(err) {
+			a.Observe(time.Now(), 0, true, false)
+		}
+		return nil, err
+	}
+	l.Assignment = a
+	return l, nil
+}
+
+// Infer answers a request as Servable.Infer does, and counts what became of it
+// for the experiment that the request is part of.
+func (l *Lease) Infer(ctx context.Context, inputs map[string]*session.Tensor) (outputs map[string]*session.Tensor, err error) {
+	if l.Assignment.Route == nil {
+		return l.Servable.Infer(ctx, inputs)
+	}
+	began := time.Now()
+	err = errPanicked
+	defer func() {
+		if err == nil || blames(err) {
+			now := time.Now()
+			l.Assignment.Observe(now, now.Sub(began), err != nil, err == nil && empty(inputs, outputs))
+		}
+	}()
+	outputs, err = l.Servable.Infer(ctx, inputs)
+	return outputs, err
+}
+
+// blames reports whether an error speaks against the version that was asked,
+// not against who asked.
+func blames(err error) bool {
+	switch galley.CodeOf(err) {
+	case galley.InvalidArgument, galley.OutOfRange, galley.Canceled:
+		return false
+	default:
+		return true
+	}
+}
+
+// empty reports whether what was asked has no answer in it, or one of several
+// rows has none: no elements, no text, or numbers that are none.
+func empty(inputs, outputs map[string]*session.Tensor) bool {
+	for _, t := range inputs {
+		if t.Size() == 0 {
+			return false // nothing was asked
+		}
+	}
+	for _, t := range outputs {
+		if t.Size() == 0 {
+			return true
+		}
+		for _, s := range t.Strings() {
+			if s == "" {
+				return true
+			}
+		}
+		if t.Type == onnx.Float {
+			for _, x := range session.Data[float32](t) {
+				if math.IsNaN(float64(x)) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
