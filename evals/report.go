@@ -32,6 +32,7 @@ type Report struct {
 	LatencyMS   Latency        `json:"latency_ms"`
 	Resources   Resources      `json:"resources"`
 	Baselines   []Baseline     `json:"baselines"`
+	Robustness  *Robustness    `json:"robustness,omitempty"`
 	Gate        Verdict        `json:"gate"`
 }
 

@@ -36,6 +36,10 @@ type Options struct {
 	// ShowTexts puts the texts of rows that two versions answer differently
 	// into the report, not only their numbers.
 	ShowTexts bool
+	// Robustness asks for each text again as each of the perturbations of
+	// package perturb changes it under Seed.
+	Robustness bool
+	Seed       uint32
 	// Observe, if set, gets every row, its number and the model's answer.
 	Observe func(row int, gold, predicted int)
 }
@@ -151,9 +155,11 @@ type evaluation struct {
 	index   map[string]int
 	count   *Classification
 	against []*contest
+	disturb []*disturbance
 	sample  reservoir[string]
 
 	batch     []dataset.Row
+	gold      []int    // of the batch
 	places    []string // of the batch, if rows have places and are compared
 	texts     []string
 	rows      int // evaluated
@@ -176,6 +182,9 @@ func newEvaluation(p Predictor, labels []string, o Options) (*evaluation, error)
 			return nil, galley.Errorf(galley.InvalidArgument, "labels", "%q occurs twice", label)
 		}
 		e.index[label] = i
+	}
+	if o.Robustness {
+		e.disturb = newDisturbances()
 	}
 	for _, c := range o.Baselines {
 		e.against = append(e.against, newContest(c, labels))
@@ -215,8 +224,10 @@ func (e *evaluation) flush(ctx context.Context) error {
 		return err
 	}
 	answers := make([]int, len(e.batch))
+	e.gold = e.gold[:0]
 	for i, row := range e.batch {
 		gold := e.index[row.Label]
+		e.gold = append(e.gold, gold)
 		predicted, err := addRow(e.count, gold, own[i], row)
 		if err != nil {
 			return err
@@ -235,12 +246,16 @@ func (e *evaluation) flush(ctx context.Context) error {
 			return err
 		}
 		for i, row := range e.batch {
-			gold := e.index[row.Label]
-			predicted, err := addRow(c.count, gold, other[i], row)
+			predicted, err := addRow(c.count, e.gold[i], other[i], row)
 			if err != nil {
 				return err
 			}
-			c.add(row, e.at(i), gold, answers[i], predicted)
+			c.add(row, e.at(i), e.gold[i], answers[i], predicted)
+		}
+	}
+	for _, d := range e.disturb {
+		if err := d.ask(ctx, e.p, uint64(e.o.Seed), e.labels, e.texts, e.gold, answers); err != nil {
+			return err
 		}
 	}
 	e.rows += len(e.batch)
@@ -298,6 +313,12 @@ func (e *evaluation) report() *Report {
 		Truncated:   e.truncated,
 		Baselines:   []Baseline{},
 		Gate:        Verdict{Passed: true, Checks: []Check{}},
+	}
+	if e.o.Robustness {
+		r.Robustness = &Robustness{Seed: e.o.Seed}
+		for _, d := range e.disturb {
+			r.Robustness.Perturbations = append(r.Robustness.Perturbations, d.result())
+		}
 	}
 	for _, c := range e.against {
 		b := c.baseline()

@@ -268,7 +268,7 @@ func TestMemoryDoesNotGrowWithRows(t *testing.T) {
 			}
 		}
 		p := constant{Scores: []float32{.6, .4}}
-		if _, err := Run(t.Context(), p, rows, good.labels, Options{Progress: progress}); err != nil {
+		if _, err := Run(t.Context(), p, rows, good.labels, Options{Progress: progress, Robustness: true}); err != nil {
 			t.Fatal(err)
 		}
 		return top

@@ -20,7 +20,8 @@ import (
 
 func (a *app) evalCommand() *cobra.Command {
 	var data, split, format, columns, against string
-	var baseline, showTexts bool
+	var baseline, showTexts, robustness bool
+	var seed uint32
 	c := &cobra.Command{
 		Use: "eval REF --data PATH_OR_NAME", Short: "Measure a version on data",
 		Long: `Measure a version on a split of a registered dataset, or on a file. The report is
@@ -32,8 +33,12 @@ says what the gate of alias prod would: exit code 0 also if it would refuse.
 With --against a second version answers the same rows, too: the report has the
 differences with intervals, on which slices the two differ, and which rows they
 answer differently. Those rows are named by number; --show-texts adds their
-texts to the answer, never to the report that is kept.`,
-		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts",
+texts to the answer, never to the report that is kept.
+
+With --robustness each text is asked again with typing errors, in other casing,
+in the other Chinese script and with other numbers: the report has accuracy,
+its fall on the same rows, and the share of answers that changed, for each.`,
+		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts\n  galley eval news-topic@2 --data headlines --robustness",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
@@ -43,10 +48,14 @@ texts to the answer, never to the report that is kept.`,
 			if data == "" {
 				return usagef("eval: give --data, a registered dataset or a file; see galley eval --help")
 			}
-			if showTexts && against == "" {
+			switch {
+			case showTexts && against == "":
 				return usagef("eval: --show-texts goes with --against")
+			case seed != 0 && !robustness:
+				return usagef("eval: --seed goes with --robustness")
 			}
-			header := &controlpb.EvaluateHeader{Ref: args[0], Split: split, Columns: columns, Baseline: baseline, Against: against, ShowTexts: showTexts}
+			header := &controlpb.EvaluateHeader{Ref: args[0], Split: split, Columns: columns, Baseline: baseline, Against: against, ShowTexts: showTexts,
+				Robustness: robustness, Seed: seed}
 			path := ""
 			if _, err := os.Stat(data); err == nil {
 				path = data
@@ -69,6 +78,7 @@ texts to the answer, never to the report that is kept.`,
 				report, err := decodeReport(r)
 				if err == nil {
 					printContests(a.out, report)
+					err = printRobustness(a.out, report.Robustness)
 				}
 				return err
 			})
@@ -82,6 +92,8 @@ texts to the answer, never to the report that is kept.`,
 	f.BoolVar(&baseline, "baseline", false, "fit TF-IDF with logistic regression on the dataset's train beside it")
 	f.StringVar(&against, "against", "", "another version, to answer the same rows")
 	f.BoolVar(&showTexts, "show-texts", false, "with --against: show texts that the two answer differently")
+	f.BoolVar(&robustness, "robustness", false, "ask again with typing errors, other casing, the other Chinese script, other numbers")
+	f.Uint32Var(&seed, "seed", 0, "of the changed texts of --robustness")
 	return c
 }
 

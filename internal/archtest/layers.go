@@ -30,6 +30,7 @@ var layers = map[string]layer{
 
 	"galley/evals":                     2,
 	"galley/evals/baseline":            2,
+	"galley/evals/perturb":             2,
 	"galley/registry":                  2,
 	"galley/quantize":                  2,
 	"galley/registry/diff":             2,
@@ -63,6 +64,7 @@ var within = map[string][]string{
 	"galley/onnx/session": {"galley/onnx"},
 	"galley/task":         {"galley/onnx", "galley/onnx/session", "galley/feature/text", "galley/dataset"},
 
+	"galley/evals":                     {"galley/evals/perturb"},
 	"galley/evals/baseline":            {"galley/evals"},
 	"galley/registry":                  {"galley/evals"},
 	"galley/registry/diff":             {"galley/registry"},

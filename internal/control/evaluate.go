@@ -88,6 +88,9 @@ type Evaluation struct {
 	// ShowTexts puts the texts of rows that two versions answer differently
 	// into the answer. The report that is kept has their numbers alone.
 	ShowTexts bool
+	// Robustness asks for each text again as perturbations change it under Seed.
+	Robustness bool
+	Seed       uint32
 
 	beside string // the alias whose version is beside it; prod if empty
 }
@@ -131,7 +134,7 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 		return nil, v, err
 	}
 	defer rows.close()
-	o := evals.Options{SizeBytes: sizeOf(v), Place: rows.place, ShowTexts: e.ShowTexts}
+	o := evals.Options{SizeBytes: sizeOf(v), Place: rows.place, ShowTexts: e.ShowTexts, Robustness: e.Robustness, Seed: e.Seed}
 	if e.Baseline {
 		contender, err := c.baseline(ctx, trained, m.labels())
 		if err != nil {

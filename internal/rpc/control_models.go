@@ -310,7 +310,8 @@ func evaluationOf(h *controlpb.EvaluateHeader) (e control.Evaluation, err error)
 	if h == nil {
 		return e, galley.Errorf(galley.InvalidArgument, "header", "is missing").WithRemedy("send the header first")
 	}
-	e = control.Evaluation{Dataset: h.GetDataset(), Split: dataset.Split(h.GetSplit()), Baseline: h.GetBaseline(), ShowTexts: h.GetShowTexts()}
+	e = control.Evaluation{Dataset: h.GetDataset(), Split: dataset.Split(h.GetSplit()), Baseline: h.GetBaseline(), ShowTexts: h.GetShowTexts(),
+		Robustness: h.GetRobustness(), Seed: h.GetSeed()}
 	if e.Ref, err = galley.ParseRef(h.GetRef()); err != nil {
 		return e, err
 	}
