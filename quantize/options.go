@@ -89,14 +89,27 @@ const (
 
 // An unquantizable error says that a graph has nothing that a method works on.
 func unquantizable(m *onnx.Model, method Method, left []Left) error {
-	why := "it has no product or table with constant weights"
-	if len(left) > 0 {
+	why, remedy := "it has no product or table with constant weights", "use method: float16, which takes any float weights, or keep the model as it is"
+	switch {
+	case isQuantized(m.Graph):
+		why, remedy = "it is quantised already", "choose the version that it was made of"
+	case len(left) > 0:
 		why = left[0].String()
 	}
 	name := m.Graph.Name
 	if name == "" {
 		name = "model"
 	}
-	return galley.Errorf(galley.FailedPrecondition, galley.Clip(name, 80), "nothing in the graph can be quantised by method %s: %s", method, why).
-		WithRemedy("use method: float16, which takes any float weights, or keep the model as it is")
+	return galley.Errorf(galley.FailedPrecondition, galley.Clip(name, 80), "nothing in the graph can be quantised by method %s: %s", method, why).WithRemedy("%s", remedy)
+}
+
+// isQuantized tells a graph of quantised products.
+func isQuantized(g *onnx.Graph) bool {
+	return slices.ContainsFunc(g.Nodes, func(n *onnx.Node) bool {
+		switch n.Op {
+		case "MatMulInteger", "ConvInteger", "DequantizeLinear", "MatMulNBits", "QLinearMatMul", "QLinearConv":
+			return true
+		}
+		return false
+	})
 }

@@ -33,6 +33,10 @@ func (l Left) String() string {
 // nodes around a product cost more than it saves.
 const least = 2048
 
+// leastRow is how long the rows of a table are at least: below, their scales
+// take too much of what is saved.
+const leastRow = 8
+
 // Find lists what a method would quantise, in the order of the nodes, and
 // what it would leave.
 func Find(m *onnx.Model, o Options) ([]Site, []Left, error) {
@@ -159,6 +163,8 @@ func (f *finder) table(n *onnx.Node, weight int) string {
 		return "its indices are large"
 	case len(dims) != 2:
 		return "a table of single numbers gains little"
+	case dims[1] < leastRow:
+		return "its rows are too short"
 	case n.AttrInt("axis", 0) != 0:
 		return "it does not choose rows"
 	}

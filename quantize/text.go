@@ -22,13 +22,14 @@ const (
 // the given order, a window at a time.
 func Texts(encoder *task.TextEncoder, rows dataset.Rows, order []int) Batches {
 	return func(yield func(map[string]*session.Tensor, error) bool) {
-		for len(order) > 0 {
-			ids, err := tokenize(encoder, rows, order[:min(window, len(order))])
+		left := order
+		for len(left) > 0 {
+			ids, err := tokenize(encoder, rows, left[:min(window, len(left))])
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			order = order[len(ids):]
+			left = left[len(ids):]
 			slices.SortStableFunc(ids, func(a, b []int32) int { return cmp.Compare(len(a), len(b)) })
 			for len(ids) > 0 {
 				n := 1

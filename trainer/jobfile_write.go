@@ -34,7 +34,7 @@ func (s Spec) YAML() ([]byte, error) {
 	} else {
 		fixed = append(fixed, "recipe.mask_rate")
 	}
-	if !s.trains() {
+	if !s.trains() && s.Data == (Data{}) {
 		fixed = append(fixed, "data")
 	}
 	var b strings.Builder
@@ -74,6 +74,8 @@ func writeYAML(b *strings.Builder, v reflect.Value, path, indent string, fixed [
 			for _, key := range slices.Sorted(maps.Keys(x)) {
 				fmt.Fprintf(b, "%s  %s: %s\n", indent, yamlText(key), number(x[key]))
 			}
+		case bool:
+			fmt.Fprintf(b, "%s%s: %t\n", indent, name, x)
 		case float64:
 			fmt.Fprintf(b, "%s%s: %s\n", indent, name, number(x))
 		default:

@@ -15,8 +15,8 @@ const (
 
 // kinds are those of this build, laterKinds the others of the format.
 var (
-	kinds      = []string{KindTrain}
-	laterKinds = []string{KindDistill, KindQuantize, "Federate", "Search", "Eval", "Pipeline"}
+	kinds      = []string{KindTrain, KindQuantize}
+	laterKinds = []string{KindDistill, "Federate", "Search", "Eval", "Pipeline"}
 )
 
 // trainingKinds are those whose attempts train.
@@ -27,7 +27,7 @@ var kindFields = []struct {
 	path  string
 	kinds []string
 }{
-	{"task", trainingKinds},
+	{"data.fraction", trainingKinds},
 	{"from", []string{KindTrain, KindQuantize}},
 	{"model", []string{KindTrain}},
 	{"data.unlabelled", []string{KindDistill}},
@@ -36,10 +36,11 @@ var kindFields = []struct {
 	{"temperature", []string{KindDistill}},
 	{"alpha", []string{KindDistill}},
 	{"method", []string{KindQuantize}},
+	{"weights", []string{KindQuantize}},
+	{"activations", []string{KindQuantize}},
 	{"calibration", []string{KindQuantize}},
 	{"max_drop", []string{KindQuantize}},
 	{"recipe", trainingKinds},
-	{"engine", trainingKinds},
 }
 
 // trains reports whether an attempt of the spec trains.

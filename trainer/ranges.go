@@ -37,6 +37,10 @@ func (c *checker) ranges(s Spec) {
 		w, r := trainingRanges(s)
 		wholes, reals = append(w, wholes...), r
 	}
+	if s.Kind == KindQuantize {
+		w, r := quantizeRanges(s)
+		wholes, reals = append(w, wholes...), r
+	}
 	if s.Kind == KindDistill {
 		reals = append(reals, real{"temperature", s.Temperature, 0, maxTemperature, true}, real{"alpha", s.Alpha, 0, 1, false})
 	}

@@ -39,7 +39,7 @@ func (s Spec) validate(place func(path, message, remedy string) strictyaml.Probl
 	case KindDistill:
 		c.distill(s)
 	case KindQuantize:
-		c.quantize(s)
+		c.quantize(s, given)
 	}
 	c.ranges(s)
 	c.schedule(s)

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"galley/quantize"
 	"galley/trainer/engine"
 	"galley/trainer/engine/onnx"
 	"galley/trainer/launch/process"
@@ -13,7 +14,7 @@ const attemptName = "attempt"
 
 // drivers are what this build runs attempts with.
 func (a *app) drivers(r *runtime) engine.Drivers {
-	return engine.NewDrivers(onnx.Driver{Opener: r})
+	return engine.NewDrivers(onnx.Driver{Opener: r}, quantize.Driver{Opener: r})
 }
 
 func (a *app) attemptCommand() *cobra.Command {

@@ -292,6 +292,9 @@ func describe(e engine.Event) string {
 		}
 		return "started at " + at + ": " + e.Message
 	case engine.Progress:
+		if e.Message != "" { // of what does not train
+			return at + ": " + e.Message
+		}
 		return fmt.Sprintf("%s epoch %d loss %.4f lr %.3g grad norm %.3g, %d rows/s", at, e.Epoch, e.Loss, e.LR, e.GradNorm, e.Rows)
 	case engine.Validated:
 		return fmt.Sprintf("%s epoch %d validation %s", at, e.Epoch, metricsLine(e.Metrics))

@@ -115,7 +115,7 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 		return j, galley.Errorf(galley.InvalidArgument, "data.train", "names a file, and the server opens no file that a client names").
 			WithRemedy("register it with galley data add, and write data: {dataset: NAME}; galley train does so by itself")
 	}
-	ref, err := galley.ParseRef(spec.Data.Dataset)
+	ref, err := c.dataOf(ctx, spec)
 	if err != nil {
 		return j, err
 	}
@@ -155,6 +155,27 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	j.Parent, j.ParentRef = v.Digest, v.Ref()
 	j.Memory = spec.MemoryNeed(graphSize(v.Artifacts))
 	return j, canGoOn(v.Artifacts)
+}
+
+// dataOf names the dataset of a spec: what it says, or what the version that it
+// makes smaller was trained on.
+func (c *Control) dataOf(ctx context.Context, spec trainer.Spec) (galley.Ref, error) {
+	if spec.Kind != trainer.KindQuantize || spec.Data.Dataset != "" {
+		return galley.ParseRef(spec.Data.Dataset)
+	}
+	from, err := galley.ParseRef(spec.From)
+	if err != nil {
+		return from, err
+	}
+	v, err := c.resolveVersion(ctx, from)
+	if err != nil {
+		return from, err
+	}
+	if v.Lineage.Dataset == "" {
+		return from, galley.Errorf(galley.FailedPrecondition, "data", "%s does not say what it was trained on", v.Ref()).
+			WithRemedy("name the data to measure it on, with the model's labels: data: {dataset: NAME}")
+	}
+	return galley.ParseRef(v.Lineage.Dataset)
 }
 
 // graphSize is the size of a model's largest file, in bytes.

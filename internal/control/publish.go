@@ -24,6 +24,8 @@ import (
 type staged struct {
 	Version registry.Version `json:"version"`
 	Reports []galley.Digest  `json:"reports,omitempty"`
+	// Withheld says why the version does not become the candidate.
+	Withheld string `json:"withheld,omitempty"`
 }
 
 // stage checks the bundle of a finished attempt, stores its files, and
@@ -66,7 +68,7 @@ func (c *Control) stage(ctx context.Context, j trainer.Job, r engine.Result) (*s
 	if v, err = v.Complete(); err != nil {
 		return nil, err
 	}
-	s := &staged{Version: v}
+	s := &staged{Version: v, Withheld: r.Withheld}
 	if bundle.Config.Task != task.TextClassification {
 		return s, nil
 	}
@@ -175,10 +177,12 @@ func (c *Control) publish(ctx context.Context, o order) error {
 			return err
 		}
 	}
-	if err := c.pointCandidate(ctx, v, "published by job "+o.Job); err != nil {
+	line := "published as " + v.Ref()
+	if why := o.Staged.Withheld; why != "" {
+		line += ", but not as the candidate: " + why
+	} else if err := c.pointCandidate(ctx, v, "published by job "+o.Job); err != nil {
 		return err
 	}
-	line := "published as " + v.Ref()
 	if !created {
 		line = "the same model is registered already, as " + v.Ref()
 	}

@@ -68,6 +68,9 @@ type Result struct {
 	BestStep  int                `json:"best_step"` // the step whose weights the bundle holds
 	Metrics   map[string]float64 `json:"metrics"`   // on the validation split, of these weights
 	Truncated int                `json:"truncated"` // training texts cut to the model's length
+	// Withheld says why the model is not to become the candidate; empty if it
+	// is.
+	Withheld string `json:"withheld,omitempty"`
 }
 
 // An EventKind says what an Event reports.

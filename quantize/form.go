@@ -1,0 +1,275 @@
+package quantize
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"galley"
+	"galley/evals"
+	"galley/onnx"
+	"galley/task"
+)
+
+// ReportFile is the report of a quantisation in the model's folder.
+const ReportFile = "quantization.json"
+
+// reportFormat is the version of its form.
+const reportFormat = 1
+
+// A form is a quantised model with what was measured of it.
+type form struct {
+	model   *onnx.Model
+	options Options
+	result  *Result
+	bytes   int64 // of the graph
+	before  int64 // of the graph that it is made of
+	report  *evals.Report
+	beside  evals.Baseline // the model that it is made of
+	maxDrop float64
+}
+
+// sensitivityRows is how many rows each site is measured alone on.
+const sensitivityRows = 64
+
+// fit quantises within the budget: all sites if that keeps it, else all but
+// the dearest.
+func (a *attempt) fit(ctx context.Context, o Options) (*form, error) {
+	f, err := a.measured(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	most := a.spec.MaxDrop
+	if f.drop() <= most {
+		return f, nil
+	}
+	a.steps.note(fmt.Sprintf("all places quantised, accuracy drops by %.2f points, more than %g: looking for those that cost most", f.drop(), most))
+	order := spread(a.order, sensitivityRows)
+	a.steps.more((1 + len(f.result.Sites)) * len(order))
+	costs, err := Costs(ctx, a.opener, a.model, o, a.counted(order, "measuring each place alone"), a.threads, func() {})
+	if err != nil {
+		return nil, err
+	}
+	leave, err := Budgeted(ctx, costs, most, func(ctx context.Context, leave map[string]bool) (float64, error) {
+		return a.dropOf(ctx, o, leave, f.beside.Metrics[evals.Accuracy].Value)
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.Leave = leave
+	a.steps.more(2 * a.valid.Len())
+	if f, err = a.measured(ctx, o); err != nil {
+		return nil, err
+	}
+	f.explain(costs, leave, most)
+	return f, nil
+}
+
+// measured quantises and compares with the model that it is made of, on the
+// same rows and in turns.
+func (a *attempt) measured(ctx context.Context, o Options) (*form, error) {
+	f := &form{options: o, maxDrop: a.spec.MaxDrop}
+	var err error
+	if f.model, f.result, err = Apply(a.model, o); err != nil {
+		return nil, err
+	}
+	data, err := onnx.Marshal(f.model)
+	if err != nil {
+		return nil, err
+	}
+	f.bytes = int64(len(data))
+	if info, err := os.Stat(a.bundle.ModelPath()); err == nil {
+		f.before = info.Size()
+	}
+	own, err := a.predictor(ctx, f.model)
+	if err != nil {
+		return nil, err
+	}
+	defer own.session.Close()
+	float, err := a.predictor(ctx, a.model)
+	if err != nil {
+		return nil, err
+	}
+	defer float.session.Close()
+	counted := 0
+	f.report, err = evals.Run(ctx, own, evals.Sequence(a.valid), a.bundle.Config.Labels, evals.Options{
+		SizeBytes: f.bytes,
+		Baselines: []evals.Contender{{Name: a.spec.From, Predictor: float, Version: &evals.Contestant{Model: floatModel, SizeBytes: f.before}}},
+		Progress: func(rows int) {
+			a.steps.add(2*(rows-counted), "comparing with "+a.spec.From)
+			counted = rows
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var ok bool
+	if f.beside, ok = f.report.Beside(floatModel); !ok {
+		return nil, galley.Errorf(galley.Internal, "evals", "the report lacks the model that it is compared with")
+	}
+	return f, nil
+}
+
+// floatModel names the model that a form is compared with in its report,
+// which nobody else reads.
+const floatModel galley.Digest = "float"
+
+// dropOf measures by how many points accuracy drops if some sites are left.
+func (a *attempt) dropOf(ctx context.Context, o Options, leave map[string]bool, before float64) (float64, error) {
+	o.Leave = leave
+	m, _, err := Apply(a.model, o)
+	if err != nil {
+		return 0, err
+	}
+	p, err := a.predictor(ctx, m)
+	if err != nil {
+		return 0, err
+	}
+	defer p.session.Close()
+	what := fmt.Sprintf("measuring with %d places left float", len(leave))
+	a.steps.more(a.valid.Len())
+	counted := 0
+	report, err := evals.Run(ctx, p, evals.Sequence(a.valid), a.bundle.Config.Labels, evals.Options{
+		Latency: -1,
+		Progress: func(rows int) {
+			a.steps.add(rows-counted, what)
+			counted = rows
+		},
+	})
+	if err != nil {
+		return 0, err
+	}
+	drop := 100 * (before - report.Metrics[evals.Accuracy].Value)
+	a.steps.note(fmt.Sprintf("with the %d dearest places in float accuracy drops by %.2f points", len(leave), drop))
+	return drop, nil
+}
+
+// explain says of each site that was left what it costs.
+func (f *form) explain(costs []Cost, leave map[string]bool, most float64) {
+	for i, l := range f.result.Left {
+		for _, c := range costs {
+			if c.Site.Name == l.Name && leave[l.Name] {
+				f.result.Left[i].Cost = c.Error
+				f.result.Left[i].Why = fmt.Sprintf("left to keep the drop within %g points: alone it changes the outputs by %.2g of their squares", most, c.Error)
+			}
+		}
+	}
+}
+
+// drop is by how many points accuracy is below that of the float model.
+func (f *form) drop() float64 { return 0 - 100*f.beside.Difference.Value }
+
+// ratio is the median latency at batch 1 over that of the float model.
+func (f *form) ratio() evals.Metric { return f.beside.Ratios[evals.LatencyMedian] }
+
+// slower tells whether a form whose aim is speed lacks it. The other methods
+// aim at size.
+func (f *form) slower() (evals.Metric, bool) {
+	ratio := f.ratio()
+	return ratio, (f.options.Method == Dynamic || f.options.Method == Static) && ratio.Low > 1
+}
+
+func (f *form) metrics() map[string]float64 {
+	out := map[string]float64{
+		"accuracy_drop": f.drop(), "agreement": f.beside.Agreement.Value,
+		"size_ratio": float64(f.bytes) / float64(max(f.before, 1)), "latency_ratio": f.ratio().Value,
+	}
+	for name, m := range f.report.Metrics {
+		if _, taken := out[name]; !taken {
+			out[name] = m.Value
+		}
+	}
+	return out
+}
+
+// lines are what the job's log says.
+func (f *form) lines() []string {
+	d, r := f.beside.Difference, f.ratio()
+	lines := []string{
+		fmt.Sprintf("%d places quantised, %d left float; %.2f MB of %.2f MB", len(f.result.Sites), len(f.result.Left), float64(f.bytes)/1e6, float64(f.before)/1e6),
+		fmt.Sprintf("accuracy drops by %.2f points [%.2f, %.2f] of at most %g, on %d rows; %.2f %% of the answers are the same", f.drop(), -100*d.High, -100*d.Low, f.maxDrop, f.report.N, 100*f.beside.Agreement.Value),
+		fmt.Sprintf("median latency at batch 1 is %.2fx [%.2f, %.2f] of the float model's: %.3f ms", r.Value, r.Low, r.High, f.report.LatencyMS.P50),
+	}
+	for i, l := range f.result.Left {
+		if i == mostLines {
+			lines = append(lines, fmt.Sprintf("and %d more stay float; %s lists them", len(f.result.Left)-i, ReportFile))
+			break
+		}
+		lines = append(lines, "float: "+l.String())
+	}
+	if s := f.result.Saturable; s > 0 {
+		line := fmt.Sprintf("%.2f %% of the pairs of weights can saturate on x86 processors without VNNI", 100*s)
+		if Saturates() {
+			line += ", as this one is: write weights: {saturation: prevent}"
+		} else {
+			line += "; this one does not. For others write weights: {saturation: prevent}"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// mostLines bounds how many places the log lists.
+const mostLines = 20
+
+// A report is quantization.json: what was done to a graph and what it costs.
+// Times are not part of it, so that the same job writes the same file.
+type report struct {
+	Format     int              `json:"format"`
+	Method     Method           `json:"method"`
+	Quantised  []Site           `json:"quantised"`
+	Float      []Left           `json:"float"`
+	Ranges     map[string]Range `json:"ranges,omitempty"`
+	Calibrated *calibrated      `json:"calibration,omitempty"`
+	SevenBits  bool             `json:"seven_bits"`
+	Saturable  float64          `json:"saturable"` // share of pairs of weights
+	Accuracy   accuracy         `json:"accuracy"`
+	Bytes      int64            `json:"bytes"`
+	FloatBytes int64            `json:"float_bytes"`
+}
+
+// calibrated names the rows that ranges were found on.
+type calibrated struct {
+	Search Search        `json:"search"`
+	Rows   int           `json:"rows"`
+	Digest galley.Digest `json:"digest"` // of the record file that they were drawn from
+}
+
+type accuracy struct {
+	Before  float64 `json:"before"`
+	After   float64 `json:"after"`
+	Drop    float64 `json:"drop"` // points
+	MaxDrop float64 `json:"max_drop"`
+	Rows    int     `json:"rows"`
+}
+
+// write writes the model's folder with the report.
+func (f *form) write(a *attempt, dir string) error {
+	if err := os.RemoveAll(dir); err != nil { // of an attempt before
+		return err
+	}
+	if err := task.WriteBundle(dir, f.model, a.bundle.Config, a.bundle.Tokenizer); err != nil {
+		return err
+	}
+	r := report{
+		Format: reportFormat, Method: f.options.Method,
+		Quantised: slices.Clone(f.result.Sites), Float: append([]Left{}, f.result.Left...), Ranges: f.options.Ranges,
+		SevenBits: f.options.Narrow && f.options.Method != WeightOnly && f.options.Method != Float16, Saturable: f.result.Saturable,
+		Accuracy: accuracy{
+			Before: f.beside.Metrics[evals.Accuracy].Value, After: f.report.Metrics[evals.Accuracy].Value,
+			Drop: f.drop(), MaxDrop: f.maxDrop, Rows: f.report.N,
+		},
+		Bytes: f.bytes, FloatBytes: f.before,
+	}
+	if f.options.Method == Static {
+		r.Calibrated = &calibrated{Search: Search(a.spec.Calibration.Ranges), Rows: len(a.order), Digest: a.data.Splits["train"].Digest}
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return galley.Errorf(galley.Internal, ReportFile, "%w", err)
+	}
+	return os.WriteFile(filepath.Join(dir, ReportFile), append(data, '\n'), 0o644)
+}
