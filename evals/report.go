@@ -65,11 +65,22 @@ type Bucket struct {
 type Resources struct {
 	Seconds       float64 `json:"seconds"` // spent in the model's predictions
 	RowsPerSecond float64 `json:"rows_per_second"`
-	// CPUSeconds and PeakBytes are those of the whole process, which may have
-	// done other work; 0 where the system does not say.
+	// CPUSeconds, of the model's predictions, and PeakBytes are those of the
+	// whole process, which may have done other work; 0 where the system does not
+	// say.
 	CPUSeconds float64 `json:"cpu_seconds"`
 	PeakBytes  int64   `json:"peak_bytes"`
 	SizeBytes  int64   `json:"size_bytes"` // of the model's files on disk
+
+	CPUSecondsPerThousand float64 `json:"cpu_seconds_per_thousand"` // rows
+	Energy                *Energy `json:"energy,omitempty"`
+	Cost                  *Cost   `json:"cost,omitempty"` // if a price was given
+}
+
+// A Cost is what processor time costs, in the currency of the price.
+type Cost struct {
+	PerCPUHour  float64 `json:"per_cpu_hour"` // the price
+	PerThousand float64 `json:"per_thousand"` // rows
 }
 
 // A Baseline is another model on the same rows. Model and what follows it are

@@ -28,6 +28,9 @@ type Options struct {
 	Latency   int // texts asked one at a time to measure latency; 200 if 0, none if negative
 	Baselines []Contender
 	SizeBytes int64 // of the model, for the report
+	// PerCPUHour is the price of an hour of one processor, for the report; 0 if
+	// there is none.
+	PerCPUHour float64
 	// Place, if set, names the place of the row that was read last, for
 	// errors: "fresh.csv:17".
 	Place func() string
@@ -48,6 +51,7 @@ type Options struct {
 const (
 	maxBatch   = 4096
 	maxLatency = 10_000
+	maxPrice   = 1e9
 )
 
 // Sequence returns the rows in order.
@@ -73,7 +77,6 @@ func Run(ctx context.Context, p Predictor, rows iter.Seq2[dataset.Row, error], l
 	if err != nil {
 		return nil, err
 	}
-	before := usage()
 	for row, err := range rows {
 		if err != nil {
 			return nil, err
@@ -94,15 +97,8 @@ func Run(ctx context.Context, p Predictor, rows iter.Seq2[dataset.Row, error], l
 		return nil, galley.Errorf(galley.FailedPrecondition, "evals", "there are no rows to evaluate on").
 			WithRemedy("choose a split that has rows")
 	}
-	after := usage()
 	r := e.report()
-	r.Resources = Resources{
-		Seconds:       e.spent.Seconds(),
-		RowsPerSecond: float64(e.rows) / max(e.spent.Seconds(), 1e-9),
-		CPUSeconds:    after.cpu - before.cpu,
-		PeakBytes:     after.peak,
-		SizeBytes:     o.SizeBytes,
-	}
+	r.Resources = e.resources()
 	if err := e.time(ctx, r); err != nil {
 		return nil, err
 	}
@@ -131,6 +127,24 @@ func (e *evaluation) time(ctx context.Context, r *Report) error {
 	return nil
 }
 
+// resources are what the model's predictions used.
+func (e *evaluation) resources() Resources {
+	r := Resources{
+		Seconds:       e.spent.Seconds(),
+		RowsPerSecond: float64(e.rows) / max(e.spent.Seconds(), 1e-9),
+		CPUSeconds:    e.cpu,
+		PeakBytes:     usage().peak,
+		SizeBytes:     e.o.SizeBytes,
+
+		CPUSecondsPerThousand: e.cpu / float64(e.rows) * 1000,
+		Energy:                e.energy.energy(e.rows, e.spent.Seconds()),
+	}
+	if price := e.o.PerCPUHour; price > 0 {
+		r.Cost = &Cost{PerCPUHour: price, PerThousand: r.CPUSecondsPerThousand / 3600 * price}
+	}
+	return r
+}
+
 func (o *Options) check() error {
 	if o.Batch == 0 {
 		o.Batch = 64
@@ -143,6 +157,9 @@ func (o *Options) check() error {
 	}
 	if o.Latency > maxLatency {
 		return galley.Errorf(galley.OutOfRange, "latency sample", "%d is more than %d", o.Latency, maxLatency)
+	}
+	if p := o.PerCPUHour; !(p >= 0 && p <= maxPrice) {
+		return galley.Errorf(galley.OutOfRange, "price of a CPU hour", "%v is not from 0 to %.0f", p, maxPrice)
 	}
 	return nil
 }
@@ -164,7 +181,9 @@ type evaluation struct {
 	texts     []string
 	rows      int // evaluated
 	truncated int
-	spent     time.Duration
+	spent     time.Duration // in the model's predictions
+	cpu       float64       // seconds
+	energy    *energyMeter
 }
 
 func newEvaluation(p Predictor, labels []string, o Options) (*evaluation, error) {
@@ -176,6 +195,7 @@ func newEvaluation(p Predictor, labels []string, o Options) (*evaluation, error)
 		index:  make(map[string]int, len(labels)),
 		count:  NewClassification(labels),
 		sample: newReservoir[string](o.Latency, 1),
+		energy: newEnergyMeter(powercap),
 	}
 	for i, label := range labels {
 		if _, twice := e.index[label]; twice {
@@ -217,9 +237,7 @@ func (e *evaluation) flush(ctx context.Context) error {
 	for _, row := range e.batch {
 		e.texts = append(e.texts, row.Text)
 	}
-	start := time.Now()
-	own, err := ask(ctx, e.p, e.texts, "the model")
-	e.spent += time.Since(start)
+	own, err := e.askModel(ctx)
 	if err != nil {
 		return err
 	}
@@ -264,6 +282,17 @@ func (e *evaluation) flush(ctx context.Context) error {
 		e.o.Progress(e.rows)
 	}
 	return nil
+}
+
+// askModel asks the model for the batch, and measures what that takes.
+func (e *evaluation) askModel(ctx context.Context) ([]Prediction, error) {
+	e.energy.begin()
+	start, before := time.Now(), usage()
+	own, err := ask(ctx, e.p, e.texts, "the model")
+	e.spent += time.Since(start)
+	e.cpu += usage().cpu - before.cpu
+	e.energy.end()
+	return own, err
 }
 
 // at says which row is number i of the batch.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -76,7 +77,7 @@ func TestRun(t *testing.T) {
 	rows, good, poor := fixture(150)
 	var observed, done int
 	r, err := Run(t.Context(), good, sequence(rows, nil), good.labels, Options{
-		Latency:   20,
+		Latency: 20, PerCPUHour: .5,
 		Baselines: []Contender{{Name: "always culture", Predictor: poor}},
 		Progress:  func(n int) { done = n },
 		Observe: func(row, gold, predicted int) {
@@ -113,6 +114,11 @@ func TestRun(t *testing.T) {
 	near(t, "difference", b.Difference.Value, .5-float64(wrong)/150, 1e-12)
 	if b.Pairing != (Pairing{N: 150, OnlyA: 75 - wrong}) || !r.Gate.Passed || len(r.Gate.Checks) != 1 {
 		t.Errorf("baseline %+v, gate %+v", b.Pairing, r.Gate)
+	}
+	x := r.Resources
+	near(t, "cost", x.Cost.PerThousand, x.CPUSeconds/150*1000/3600*.5, 1e-12)
+	if x.Energy == nil || (x.Energy.NotMeasured == "") == (x.Energy.Source == "") {
+		t.Errorf("energy %+v", x.Energy)
 	}
 	if r.Resources.PeakBytes == 0 || r.Resources.RowsPerSecond <= 0 {
 		t.Errorf("resources %+v", r.Resources)
@@ -155,6 +161,8 @@ func TestRunRefuses(t *testing.T) {
 		"too few scores":    {p: good, rows: rows, labels: append(good.labels, "more"), code: galley.InvalidArgument, says: "2 scores for 3 labels"},
 		"unreadable rows":   {p: good, rows: rows, err: errors.New("disk"), labels: good.labels, code: galley.Unknown, says: "disk"},
 		"batch too large":   {p: good, rows: rows, labels: good.labels, o: Options{Batch: 1 << 20}, code: galley.OutOfRange, says: "batch"},
+		"no price":          {p: good, rows: rows, labels: good.labels, o: Options{PerCPUHour: math.NaN()}, code: galley.OutOfRange, says: "price"},
+		"negative price":    {p: good, rows: rows, labels: good.labels, o: Options{PerCPUHour: -1}, code: galley.OutOfRange, says: "price"},
 		"latency too large": {p: good, rows: rows, labels: good.labels, o: Options{Latency: 1 << 20}, code: galley.OutOfRange, says: "latency"},
 	}
 	for name, tt := range tests {

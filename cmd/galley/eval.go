@@ -22,6 +22,7 @@ func (a *app) evalCommand() *cobra.Command {
 	var data, split, format, columns, against string
 	var baseline, showTexts, robustness bool
 	var seed uint32
+	var price float64
 	c := &cobra.Command{
 		Use: "eval REF --data PATH_OR_NAME", Short: "Measure a version on data",
 		Long: `Measure a version on a split of a registered dataset, or on a file. The report is
@@ -38,7 +39,7 @@ texts to the answer, never to the report that is kept.
 With --robustness each text is asked again with typing errors, in other casing,
 in the other Chinese script and with other numbers: the report has accuracy,
 its fall on the same rows, and the share of answers that changed, for each.`,
-		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts\n  galley eval news-topic@2 --data headlines --robustness",
+		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts\n  galley eval news-topic@2 --data headlines --robustness\n  galley eval news-topic@2 --data headlines --cpu-hour-price 0.04",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
@@ -55,7 +56,7 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 				return usagef("eval: --seed goes with --robustness")
 			}
 			header := &controlpb.EvaluateHeader{Ref: args[0], Split: split, Columns: columns, Baseline: baseline, Against: against, ShowTexts: showTexts,
-				Robustness: robustness, Seed: seed}
+				Robustness: robustness, Seed: seed, CpuHourPrice: price}
 			path := ""
 			if _, err := os.Stat(data); err == nil {
 				path = data
@@ -93,6 +94,7 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 	f.StringVar(&against, "against", "", "another version, to answer the same rows")
 	f.BoolVar(&showTexts, "show-texts", false, "with --against: show texts that the two answer differently")
 	f.BoolVar(&robustness, "robustness", false, "ask again with typing errors, other casing, the other Chinese script, other numbers")
+	f.Float64Var(&price, "cpu-hour-price", 0, "of one processor: the report says what a thousand rows cost")
 	f.Uint32Var(&seed, "seed", 0, "of the changed texts of --robustness")
 	return c
 }
@@ -154,6 +156,7 @@ func printReport(w io.Writer, r map[string]any, indent string) {
 		peak, _ := resources["peak_bytes"].(float64)
 		fmt.Fprintf(w, "%s  resources  %.0f rows a second, %.1f MiB on disk, %.0f MiB peak of the process\n", indent, resources["rows_per_second"], size/mib, peak/mib)
 	}
+	printCost(w, r, indent+"  ")
 	if gate, ok := r["gate"].(map[string]any); ok {
 		printGate(w, gate, indent+"  ")
 	}

@@ -91,6 +91,7 @@ type Evaluation struct {
 	// Robustness asks for each text again as perturbations change it under Seed.
 	Robustness bool
 	Seed       uint32
+	PerCPUHour float64 // price of a processor; 0 for none
 
 	beside string // the alias whose version is beside it; prod if empty
 }
@@ -134,7 +135,7 @@ func (c *Control) evaluate(ctx context.Context, e Evaluation, files *Spool) (*ev
 		return nil, v, err
 	}
 	defer rows.close()
-	o := evals.Options{SizeBytes: sizeOf(v), Place: rows.place, ShowTexts: e.ShowTexts, Robustness: e.Robustness, Seed: e.Seed}
+	o := evals.Options{SizeBytes: sizeOf(v), Place: rows.place, ShowTexts: e.ShowTexts, Robustness: e.Robustness, Seed: e.Seed, PerCPUHour: e.PerCPUHour}
 	if e.Baseline {
 		contender, err := c.baseline(ctx, trained, m.labels())
 		if err != nil {

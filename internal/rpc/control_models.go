@@ -311,7 +311,7 @@ func evaluationOf(h *controlpb.EvaluateHeader) (e control.Evaluation, err error)
 		return e, galley.Errorf(galley.InvalidArgument, "header", "is missing").WithRemedy("send the header first")
 	}
 	e = control.Evaluation{Dataset: h.GetDataset(), Split: dataset.Split(h.GetSplit()), Baseline: h.GetBaseline(), ShowTexts: h.GetShowTexts(),
-		Robustness: h.GetRobustness(), Seed: h.GetSeed()}
+		Robustness: h.GetRobustness(), Seed: h.GetSeed(), PerCPUHour: h.GetCpuHourPrice()}
 	if e.Ref, err = galley.ParseRef(h.GetRef()); err != nil {
 		return e, err
 	}

@@ -2999,11 +2999,12 @@ type EvaluateHeader struct {
 	Split         string                 `protobuf:"bytes,3,opt,name=split,proto3" json:"split,omitempty"`     // empty for test
 	Format        string                 `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
 	Columns       string                 `protobuf:"bytes,5,opt,name=columns,proto3" json:"columns,omitempty"`
-	Baseline      bool                   `protobuf:"varint,6,opt,name=baseline,proto3" json:"baseline,omitempty"`                    // fit TF-IDF with logistic regression on the dataset's train beside it
-	Against       string                 `protobuf:"bytes,7,opt,name=against,proto3" json:"against,omitempty"`                       // another version to compare with on the same rows; empty for none
-	ShowTexts     bool                   `protobuf:"varint,8,opt,name=show_texts,json=showTexts,proto3" json:"show_texts,omitempty"` // of rows that two versions answer differently; the report that is kept has their numbers alone
-	Robustness    bool                   `protobuf:"varint,9,opt,name=robustness,proto3" json:"robustness,omitempty"`                // ask for each text again with typing errors, other casing, the other Chinese script, other numbers
-	Seed          uint32                 `protobuf:"varint,10,opt,name=seed,proto3" json:"seed,omitempty"`                           // of the changed texts
+	Baseline      bool                   `protobuf:"varint,6,opt,name=baseline,proto3" json:"baseline,omitempty"`                                 // fit TF-IDF with logistic regression on the dataset's train beside it
+	Against       string                 `protobuf:"bytes,7,opt,name=against,proto3" json:"against,omitempty"`                                    // another version to compare with on the same rows; empty for none
+	ShowTexts     bool                   `protobuf:"varint,8,opt,name=show_texts,json=showTexts,proto3" json:"show_texts,omitempty"`              // of rows that two versions answer differently; the report that is kept has their numbers alone
+	Robustness    bool                   `protobuf:"varint,9,opt,name=robustness,proto3" json:"robustness,omitempty"`                             // ask for each text again with typing errors, other casing, the other Chinese script, other numbers
+	Seed          uint32                 `protobuf:"varint,10,opt,name=seed,proto3" json:"seed,omitempty"`                                        // of the changed texts
+	CpuHourPrice  float64                `protobuf:"fixed64,11,opt,name=cpu_hour_price,json=cpuHourPrice,proto3" json:"cpu_hour_price,omitempty"` // of one processor, for the cost of a thousand rows; 0 for none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3104,6 +3105,13 @@ func (x *EvaluateHeader) GetRobustness() bool {
 func (x *EvaluateHeader) GetSeed() uint32 {
 	if x != nil {
 		return x.Seed
+	}
+	return 0
+}
+
+func (x *EvaluateHeader) GetCpuHourPrice() float64 {
+	if x != nil {
+		return x.CpuHourPrice
 	}
 	return 0
 }
@@ -3405,7 +3413,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0fEvaluateRequest\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.galley.control.v1.EvaluateHeaderH\x00R\x06header\x124\n" +
 	"\x05piece\x18\x02 \x01(\v2\x1c.galley.control.v1.FilePieceH\x00R\x05pieceB\x06\n" +
-	"\x04part\"\x8d\x02\n" +
+	"\x04part\"\xb3\x02\n" +
 	"\x0eEvaluateHeader\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x18\n" +
 	"\adataset\x18\x02 \x01(\tR\adataset\x12\x14\n" +
@@ -3420,7 +3428,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"robustness\x18\t \x01(\bR\n" +
 	"robustness\x12\x12\n" +
 	"\x04seed\x18\n" +
-	" \x01(\rR\x04seed\"Q\n" +
+	" \x01(\rR\x04seed\x12$\n" +
+	"\x0ecpu_hour_price\x18\v \x01(\x01R\fcpuHourPrice\"Q\n" +
 	"\x06Report\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12/\n" +
 	"\x06report\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06report2\x9b\x15\n" +
