@@ -100,6 +100,13 @@ func TestParquetRejections(t *testing.T) {
 	}
 }
 
+// hugePage is a file whose one page claims two gigabytes.
+const hugePage = "PAR1" +
+	"\x15\x00\x15\xfe\xff\xff\xff\x0f\x15\xfe\xff\xff\xff\x0f\x2c\x15\x02\x15\x00\x00\x00" + // the page's header
+	"\x29\x2c\x48\x04root\x00\x15\x0c\x38\x05title\x00" + // the schema
+	"\x29\x1c\x19\x1c\x3c\x15\x0c\x86\x08\x00\x00\x26\x02\x00\x00" + // a row group
+	"\x22\x00\x00\x00PAR1"
+
 func TestParquetErrors(t *testing.T) {
 	whole := parquetFile(t, articles(100), 50)
 	huge := bytes.Clone(whole)
@@ -111,6 +118,7 @@ func TestParquetErrors(t *testing.T) {
 		{"not parquet", "text=title", "not a readable Parquet file", []byte("text,label\na,b\nc,d\n")},
 		{"empty", "text=title", "the file is too short", nil},
 		{"huge footer", "text=title", "the footer claims", huge},
+		{"huge page", "text=title", "a page is too large to be read", []byte(hugePage)},
 		{"truncated", "text=title", "not a readable Parquet file", whole[:len(whole)-100]},
 		{"list", "text=tags", `column "tags" is a list or a group`, whole},
 		{"absent", "", `no column "text"; the columns are: title, body, topic`, whole},

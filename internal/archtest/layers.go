@@ -23,6 +23,7 @@ var layers = map[string]layer{
 	"galley/internal/backup":     1,
 	"galley/internal/faults":     1, // of tests
 	"galley/internal/kernel":     1,
+	"galley/internal/parquet":    1,
 	"galley/internal/strictyaml": 1,
 	"galley/examples/headlines":  1,
 	"galley/examples/jobs":       1,
@@ -60,6 +61,7 @@ var layers = map[string]layer{
 
 // within lists the imports inside a layer; there are no others.
 var within = map[string][]string{
+	"galley/dataset":      {"galley/internal/parquet"},
 	"galley/onnx/grad":    {"galley/onnx"},
 	"galley/onnx/session": {"galley/onnx"},
 	"galley/task":         {"galley/onnx", "galley/onnx/session", "galley/feature/text", "galley/dataset"},
