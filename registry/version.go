@@ -24,6 +24,7 @@ const (
 	maxMetrics   = 1000
 	maxText      = 1000 // of a line of lineage
 	maxSplits    = 10
+	maxTeachers  = 100
 )
 
 // A Version is one model, as registered. Nothing of it changes afterwards;
@@ -60,13 +61,24 @@ type Lineage struct {
 	Splits        map[string]Data `json:"splits,omitempty"` // of the dataset, by name
 	Parent        string          `json:"parent,omitempty"` // name@n
 	ParentDigest  galley.Digest   `json:"parent_digest,omitempty"`
-	Engine        string          `json:"engine,omitempty"`
-	EngineVersion string          `json:"engine_version,omitempty"`
-	Revision      string          `json:"revision,omitempty"` // of galley
-	Hardware      string          `json:"hardware,omitempty"`
+	// DistilledFrom are the teachers that it learnt from, Unlabelled the dataset
+	// whose texts it learnt from by their answers alone.
+	DistilledFrom    []Teacher     `json:"distilled_from,omitempty"`
+	Unlabelled       string        `json:"unlabelled,omitempty"` // name@n
+	UnlabelledDigest galley.Digest `json:"unlabelled_digest,omitempty"`
+	Engine           string        `json:"engine,omitempty"`
+	EngineVersion    string        `json:"engine_version,omitempty"`
+	Revision         string        `json:"revision,omitempty"` // of galley
+	Hardware         string        `json:"hardware,omitempty"`
 	// External says which version of which job it was in the home that it was
 	// exported from: all of this lineage is what the export says.
 	External string `json:"external,omitempty"`
+}
+
+// A Teacher is a version that another one learnt from.
+type Teacher struct {
+	Ref    string        `json:"ref"` // name@n
+	Digest galley.Digest `json:"digest"`
 }
 
 // Data is a split of the dataset that a version was made from.
@@ -96,11 +108,15 @@ type content struct {
 	Spec      galley.Digest `json:"spec"`
 	Dataset   galley.Digest `json:"dataset"`
 	Parent    galley.Digest `json:"parent"`
+
+	// Left out where there are none: digests of versions without them stay.
+	Teachers   []galley.Digest `json:"teachers,omitempty"`
+	Unlabelled galley.Digest   `json:"unlabelled,omitempty"`
 }
 
 // ContentDigest names a version by what it is and what it was asked to be
-// made from: task, labels, artifacts, and the digests of spec, dataset and
-// parent. It leaves out everything that differs between two runs of the same
+// made from: task, labels, artifacts, and the digests of spec, datasets, parent
+// and teachers. It leaves out everything that differs between two runs of the same
 // request: name, number, job, times, hardware and engine version. Training is
 // reproducible to the bit, so the same spec, seed and data give the same
 // digest, however often the job was interrupted.
@@ -112,6 +128,11 @@ func (v Version) ContentDigest() galley.Digest {
 		Spec:      v.Lineage.SpecDigest,
 		Dataset:   v.Lineage.DatasetDigest,
 		Parent:    v.Lineage.ParentDigest,
+
+		Unlabelled: v.Lineage.UnlabelledDigest,
+	}
+	for _, t := range v.Lineage.DistilledFrom {
+		c.Teachers = append(c.Teachers, t.Digest)
 	}
 	data, err := json.Marshal(c)
 	if err != nil { // strings and numbers can be marshalled
@@ -187,7 +208,17 @@ func (v Version) check() error {
 
 func (v Version) checkLineage(wrong func(string, ...any) error) error {
 	l := v.Lineage
-	digests := []galley.Digest{l.SpecDigest, l.DatasetDigest, l.ParentDigest}
+	digests := []galley.Digest{l.SpecDigest, l.DatasetDigest, l.ParentDigest, l.UnlabelledDigest}
+	texts := []string{v.Task, string(v.Creator), l.Job, l.Dataset, l.Parent, l.Unlabelled, l.Engine, l.EngineVersion, l.Revision, l.Hardware, l.External}
+	if len(l.DistilledFrom) > maxTeachers {
+		return wrong("%d teachers are more than %d", len(l.DistilledFrom), maxTeachers)
+	}
+	for _, t := range l.DistilledFrom {
+		if t.Digest == "" {
+			return wrong("the teacher %q has no digest", galley.Clip(t.Ref, 80))
+		}
+		digests, texts = append(digests, t.Digest), append(texts, t.Ref)
+	}
 	if len(l.Splits) > maxSplits {
 		return wrong("%d splits are more than %d", len(l.Splits), maxSplits)
 	}
@@ -211,7 +242,7 @@ func (v Version) checkLineage(wrong func(string, ...any) error) error {
 	if len(l.Spec) > maxSpec || len(l.Spec) > 0 && !json.Valid(l.Spec) {
 		return wrong("the spec is not JSON of at most %d bytes", maxSpec)
 	}
-	for _, s := range []string{v.Task, string(v.Creator), l.Job, l.Dataset, l.Parent, l.Engine, l.EngineVersion, l.Revision, l.Hardware, l.External} {
+	for _, s := range texts {
 		if len(s) > maxText || !utf8.ValidString(s) {
 			return wrong("%q is longer than %d bytes or not UTF-8", galley.Clip(s, 80), maxText)
 		}

@@ -37,12 +37,11 @@ func NewTextClassifier(config *Config, tokenizer *text.Tokenizer) (*TextClassifi
 
 // Decode reads logits, float32 [n, labels].
 func (c *TextClassifier) Decode(logits *session.Tensor) ([]Classification, error) {
-	classes := len(c.Config.Labels)
-	values := session.Data[float32](logits)
-	if values == nil || len(logits.Shape) != 2 || logits.Shape[1] != int64(classes) || int64(len(values)) != logits.Size() {
-		return nil, galley.Errorf(galley.FailedPrecondition, c.Config.Outputs.Logits, "the graph's answer is %s, not float [batch, %d]", describe(logits), classes).
-			WithRemedy("the labels in %s must be those that the graph was trained with", ConfigFile)
+	values, err := c.values(logits)
+	if err != nil {
+		return nil, err
 	}
+	classes := len(c.Config.Labels)
 	out := make([]Classification, logits.Shape[0])
 	scores := make([]float32, len(values))
 	for i := range out {
@@ -55,6 +54,17 @@ func (c *TextClassifier) Decode(logits *session.Tensor) ([]Classification, error
 		out[i] = Classification{Label: c.Config.Labels[best], Score: row[best], Scores: row}
 	}
 	return out, nil
+}
+
+// values are the numbers of logits, float32 [n, labels].
+func (c *TextClassifier) values(logits *session.Tensor) ([]float32, error) {
+	classes := len(c.Config.Labels)
+	values := session.Data[float32](logits)
+	if values == nil || len(logits.Shape) != 2 || logits.Shape[1] != int64(classes) || int64(len(values)) != logits.Size() {
+		return nil, galley.Errorf(galley.FailedPrecondition, c.Config.Outputs.Logits, "the graph's answer is %s, not float [batch, %d]", describe(logits), classes).
+			WithRemedy("the labels in %s must be those that the graph was trained with", ConfigFile)
+	}
+	return values, nil
 }
 
 // Softmax writes the probabilities of logits to dst and returns the place of

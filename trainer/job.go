@@ -31,6 +31,8 @@ type Job struct {
 	DataDigest galley.Digest      `json:"data_digest"`
 	Parent     galley.Digest      `json:"parent,omitempty"` // the version (or uploaded graph) that From named
 	ParentRef  string             `json:"parent_ref,omitempty"`
+	Teachers   []Teacher          `json:"teachers,omitempty"`   // the versions that Spec.Teachers named, in their order
+	Unlabelled string             `json:"unlabelled,omitempty"` // the dataset version that Spec.Data.Unlabelled named, name@n
 	Owner      galley.Actor       `json:"owner"`
 	Tenant     string             `json:"tenant,omitempty"` // who its resources are counted for
 	Phase      Phase              `json:"phase"`
@@ -48,6 +50,12 @@ type Job struct {
 	Created    time.Time          `json:"created"`
 	Updated    time.Time          `json:"updated"`
 	Generation int64              `json:"generation"` // counts changes; a save expects the one it read
+}
+
+// A Teacher is a version that a student learns from.
+type Teacher struct {
+	Ref    string        `json:"ref"` // name@n
+	Digest galley.Digest `json:"digest"`
 }
 
 // An Attempt is one run of a job in a process of its own.

@@ -74,16 +74,15 @@ type head struct {
 	APIVersion string `yaml:"apiVersion"`
 	Task       string `yaml:"task"`
 	From       string `yaml:"from"`
-	Student    struct {
-		From string `yaml:"from"`
-	} `yaml:"student"`
+
+	studentFrom string
 }
 
 // defaults returns what a file that begins so leaves out.
 func (h head) defaults() Spec {
 	switch h.Kind {
 	case KindDistill:
-		return defaultDistill(h.Task, h.Student.From != "")
+		return defaultDistill(h.Task, h.studentFrom != "")
 	case KindQuantize:
 		return defaultQuantize()
 	default:
@@ -95,6 +94,7 @@ func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems
 	if problems = doc.Pick(&head); problems != nil {
 		return head, problems
 	}
+	head.studentFrom = doc.String("student.from")
 	wrong := func(path, message, remedy string) {
 		problems = append(problems, doc.Problem(path, message, remedy))
 	}

@@ -15,8 +15,8 @@ const (
 
 // kinds are those of this build, laterKinds the others of the format.
 var (
-	kinds      = []string{KindTrain, KindQuantize}
-	laterKinds = []string{KindDistill, "Federate", "Search", "Eval", "Pipeline"}
+	kinds      = []string{KindTrain, KindDistill, KindQuantize}
+	laterKinds = []string{"Federate", "Search", "Eval", "Pipeline"}
 )
 
 // trainingKinds are those whose attempts train.

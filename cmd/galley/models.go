@@ -165,7 +165,7 @@ func (a *app) modelsShowCommand() *cobra.Command {
 
 func (a *app) modelsLineageCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "lineage REF", Short: "Walk from a version to its data, spec and parents", Example: "  galley models lineage news-topic@2", Args: cobra.ExactArgs(1),
+		Use: "lineage REF", Short: "Walk from a version to its data, spec, parents and teachers", Example: "  galley models lineage news-topic@2", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(c *client) error {
 				r, err := c.control.Lineage(cmd.Context(), &controlpb.VersionRequest{Ref: args[0]})
@@ -187,7 +187,7 @@ func (a *app) modelsLineageCommand() *cobra.Command {
 func printLineage(w io.Writer, node map[string]any, indent string) {
 	get := func(key string) string { s, _ := node[key].(string); return s }
 	fmt.Fprintf(w, "%s%s  %s\n", indent, get("ref"), get("digest"))
-	for _, key := range []string{"external", "dataset", "dataset_digest", "spec_digest", "engine", "engine_version", "revision", "hardware", "job"} {
+	for _, key := range []string{"external", "dataset", "dataset_digest", "unlabelled", "spec_digest", "engine", "engine_version", "revision", "hardware", "job"} {
 		if v := get(key); v != "" {
 			fmt.Fprintf(w, "%s  %-14s %s\n", indent, strings.ReplaceAll(key, "_", " "), v)
 		}
@@ -200,6 +200,13 @@ func printLineage(w io.Writer, node map[string]any, indent string) {
 	if parent, ok := node["parent"].(map[string]any); ok {
 		fmt.Fprintf(w, "%s  from\n", indent)
 		printLineage(w, parent, indent+"    ")
+	}
+	teachers, _ := node["distilled_from"].([]any)
+	for _, teacher := range teachers {
+		if teacher, ok := teacher.(map[string]any); ok {
+			fmt.Fprintf(w, "%s  distilled from\n", indent)
+			printLineage(w, teacher, indent+"    ")
+		}
 	}
 }
 

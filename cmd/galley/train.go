@@ -12,14 +12,13 @@ import (
 
 	controlpb "galley/api/control/v1"
 
+	"galley"
 	"galley/internal/strictyaml"
 	"galley/trainer"
 )
 
 func (a *app) trainCommand() *cobra.Command {
-	var sets []string
-	var wait, printSpec bool
-	c := &cobra.Command{
+	return a.jobFileCommand("", &cobra.Command{
 		Use:   "train FILE",
 		Short: "Submit a job file",
 		Long: `Submit a job file, of any kind.
@@ -28,40 +27,55 @@ Paths in the file (data.train, from: model.onnx) are read here, relative to the
 file, and sent to the server. With --wait the command follows the job to its
 end; --local implies it.`,
 		Example: "  galley train job.yaml --wait\n  galley train job.yaml --set recipe.epochs=2 --set recipe.seed=7 --local\n  galley train job.yaml --print-spec",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, spec, err := readJobFile(args[0], sets)
+	})
+}
+
+// kindCommands are the commands that take job files of one kind; galley train
+// takes all.
+var kindCommands = map[string]string{trainer.KindTrain: "train", trainer.KindDistill: "distill", trainer.KindQuantize: "quantize"}
+
+// jobFileCommand makes c a command that submits job files of a kind, of any if
+// it is empty.
+func (a *app) jobFileCommand(kind string, c *cobra.Command) *cobra.Command {
+	var sets []string
+	var wait, printSpec bool
+	c.Args = cobra.ExactArgs(1)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		file, spec, err := readJobFile(args[0], sets)
+		if err != nil {
+			return err
+		}
+		if kind != "" && spec.Kind != kind {
+			return galley.Errorf(galley.InvalidArgument, args[0], "is of kind %s, and galley %s takes kind: %s", spec.Kind, c.Name(), kind).
+				WithRemedy("run galley %s %s", kindCommands[spec.Kind], args[0])
+		}
+		if printSpec && a.json {
+			a.printJSON(spec)
+			return nil
+		}
+		if printSpec {
+			text, err := spec.YAML()
+			if err == nil {
+				fmt.Fprint(a.out, string(text))
+			}
+			return err
+		}
+		return a.with(cmd.Context(), func(c *client) error {
+			job, err := a.submit(cmd.Context(), c, filepath.Dir(args[0]), file, spec, sets)
 			if err != nil {
 				return err
 			}
-			if printSpec && a.json {
-				a.printJSON(spec)
-				return nil
-			}
-			if printSpec {
-				text, err := spec.YAML()
-				if err == nil {
-					fmt.Fprint(a.out, string(text))
+			if wait || a.local {
+				if job, err = a.follow(cmd.Context(), c, job); err != nil {
+					return err
 				}
+			}
+			metrics, err := measured(cmd.Context(), c, job)
+			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), func(c *client) error {
-				job, err := a.submit(cmd.Context(), c, filepath.Dir(args[0]), file, spec, sets)
-				if err != nil {
-					return err
-				}
-				if wait || a.local {
-					if job, err = a.follow(cmd.Context(), c, job); err != nil {
-						return err
-					}
-				}
-				metrics, err := measured(cmd.Context(), c, job)
-				if err != nil {
-					return err
-				}
-				return a.printResult(job, metrics)
-			})
-		},
+			return a.printResult(job, metrics)
+		})
 	}
 	f := c.Flags()
 	f.StringArrayVar(&sets, "set", nil, "override a value of the file: recipe.epochs=3 (repeatable)")

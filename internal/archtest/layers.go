@@ -29,6 +29,7 @@ var layers = map[string]layer{
 	"galley/examples/jobs":       1,
 	"galley/examples/peers":      1,
 
+	"galley/distill":                   2,
 	"galley/evals":                     2,
 	"galley/evals/baseline":            2,
 	"galley/evals/perturb":             2,
@@ -66,6 +67,7 @@ var within = map[string][]string{
 	"galley/onnx/session": {"galley/onnx"},
 	"galley/task":         {"galley/onnx", "galley/onnx/session", "galley/feature/text", "galley/dataset"},
 
+	"galley/distill":                   {"galley/trainer/engine"},
 	"galley/evals":                     {"galley/evals/perturb"},
 	"galley/evals/baseline":            {"galley/evals"},
 	"galley/registry":                  {"galley/evals"},

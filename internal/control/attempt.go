@@ -200,7 +200,7 @@ func (c *Control) request(ctx context.Context, j trainer.Job) (engine.Request, e
 			return r, err
 		}
 	}
-	return r, nil
+	return r, c.requestTeachers(ctx, j, &r)
 }
 
 // Log lines are stored in batches: at most this often, or as many.

@@ -39,8 +39,9 @@ const Candidate = "candidate"
 
 // The folders of a home that are control's.
 const (
-	workFolder = "work" // a folder a job, kept between attempts
-	tempFolder = "tmp"  // emptied at the start
+	workFolder  = "work"  // a folder a job, kept between attempts
+	tempFolder  = "tmp"   // emptied at the start
+	cacheFolder = "cache" // what can be computed again
 )
 
 // maxEvaluations is how many evaluations run at once; others wait.

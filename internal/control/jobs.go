@@ -127,6 +127,11 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	if err := fits(spec, d); err != nil {
 		return j, err
 	}
+	teachers, err := c.resolveTeachers(ctx, &j, d)
+	if err != nil {
+		return j, err
+	}
+	j.Memory = spec.MemoryNeed(0, teachers...)
 	start := spec.Start()
 	if start == "" {
 		return j, nil
@@ -146,14 +151,14 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 		if err != nil {
 			return j, err
 		}
-		j.Memory = spec.MemoryNeed(graphSize(files))
+		j.Memory = spec.MemoryNeed(graphSize(files), teachers...)
 		return j, canGoOn(files)
 	}
 	if err != nil {
 		return j, err
 	}
 	j.Parent, j.ParentRef = v.Digest, v.Ref()
-	j.Memory = spec.MemoryNeed(graphSize(v.Artifacts))
+	j.Memory = spec.MemoryNeed(graphSize(v.Artifacts), teachers...)
 	return j, canGoOn(v.Artifacts)
 }
 

@@ -50,6 +50,8 @@ type Node struct {
 	External      string                   `json:"external,omitempty"` // see registry.Lineage
 	Splits        map[string]registry.Data `json:"splits,omitempty"`
 	Parent        *Node                    `json:"parent,omitempty"`
+	Unlabelled    string                   `json:"unlabelled,omitempty"`
+	DistilledFrom []*Node                  `json:"distilled_from,omitempty"`
 }
 
 // node describes a version. Versions of before have no splits in their
@@ -62,7 +64,7 @@ func (c *Control) node(ctx context.Context, v registry.Version) *Node {
 	return &Node{
 		Ref: v.Ref(), Digest: v.Digest, Task: v.Task, Dataset: l.Dataset, DatasetDigest: l.DatasetDigest, SpecDigest: l.SpecDigest,
 		Job: l.Job, Engine: l.Engine, EngineVersion: l.EngineVersion, Revision: l.Revision, Hardware: l.Hardware,
-		External: l.External, Splits: l.Splits,
+		External: l.External, Splits: l.Splits, Unlabelled: l.Unlabelled,
 	}
 }
 
@@ -75,35 +77,55 @@ func (c *Control) Lineage(ctx context.Context, ref galley.Ref) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	top := c.node(ctx, v)
-	at := top
-	for range maxAncestors {
-		if v.Lineage.ParentDigest == "" {
-			break
+	left := maxAncestors
+	return c.ancestry(ctx, v, &left)
+}
+
+// ancestry is the tree below a version, with as many more versions as are left.
+func (c *Control) ancestry(ctx context.Context, v registry.Version, left *int) (*Node, error) {
+	node := c.node(ctx, v)
+	if l := v.Lineage; l.ParentDigest != "" {
+		var err error
+		if node.Parent, err = c.ancestor(ctx, l.Parent, l.ParentDigest, left); err != nil {
+			return nil, err
 		}
-		at.Parent = &Node{Digest: v.Lineage.ParentDigest}
-		v, err = c.parent(ctx, v.Lineage)
-		if galley.CodeOf(err) == galley.NotFound {
-			break // it was uploaded, not registered
-		}
+	}
+	for _, t := range v.Lineage.DistilledFrom {
+		teacher, err := c.ancestor(ctx, t.Ref, t.Digest, left)
 		if err != nil {
 			return nil, err
 		}
-		at.Parent = c.node(ctx, v)
-		at = at.Parent
+		if teacher != nil {
+			node.DistilledFrom = append(node.DistilledFrom, teacher)
+		}
 	}
-	return top, nil
+	return node, nil
 }
 
-// parent returns the version that another came from: the one that was named,
-// among those of the same content.
-func (c *Control) parent(ctx context.Context, l registry.Lineage) (registry.Version, error) {
-	if ref, err := galley.ParseRef(l.Parent); err == nil && ref.Version > 0 {
-		if v, err := c.store.Version(ctx, ref.Name, ref.Version); err == nil && v.Digest == l.ParentDigest {
+// ancestor is the tree of a version that another names; nil if none is left.
+func (c *Control) ancestor(ctx context.Context, ref string, digest galley.Digest, left *int) (*Node, error) {
+	if *left--; *left < 0 {
+		return nil, nil
+	}
+	v, err := c.versionOf(ctx, ref, digest)
+	if galley.CodeOf(err) == galley.NotFound {
+		return &Node{Ref: ref, Digest: digest}, nil // it was uploaded, not registered, or deleted since
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.ancestry(ctx, v, left)
+}
+
+// versionOf returns the version of a digest: the one that was named, among those
+// of the same content.
+func (c *Control) versionOf(ctx context.Context, name string, digest galley.Digest) (registry.Version, error) {
+	if ref, err := galley.ParseRef(name); err == nil && ref.Version > 0 {
+		if v, err := c.store.Version(ctx, ref.Name, ref.Version); err == nil && v.Digest == digest {
 			return v, nil
 		}
 	}
-	return c.store.Find(ctx, l.ParentDigest)
+	return c.store.Find(ctx, digest)
 }
 
 // Rollback returns an alias, prod if none is named, to the version before.
@@ -226,6 +248,10 @@ func card(v registry.Version, aliases []string) string {
 	line("data digest", string(v.Lineage.DatasetDigest))
 	line("spec digest", string(v.Lineage.SpecDigest))
 	line("from", v.Lineage.Parent)
+	for _, t := range v.Lineage.DistilledFrom {
+		line("distilled from", t.Ref)
+	}
+	line("unlabelled", v.Lineage.Unlabelled)
 	line("engine", strings.TrimSpace(v.Lineage.Engine+" "+v.Lineage.EngineVersion))
 	line("job", v.Lineage.Job)
 	if len(v.Reports) > 0 {

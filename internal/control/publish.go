@@ -60,10 +60,17 @@ func (c *Control) stage(ctx context.Context, j trainer.Job, r engine.Result) (*s
 		Lineage: registry.Lineage{
 			Spec: spec, SpecDigest: j.SpecDigest, Job: j.ID,
 			Dataset: j.Data, DatasetDigest: j.DataDigest, Splits: splits,
-			Parent: j.ParentRef, ParentDigest: j.Parent,
+			Parent: j.ParentRef, ParentDigest: j.Parent, DistilledFrom: distilledFrom(j),
 			Engine: j.Spec.Driver(), EngineVersion: c.engineVersion(j.Spec),
 			Revision: c.revision, Hardware: fmt.Sprintf("%s/%s, %d CPUs of %d", runtime.GOOS, runtime.GOARCH, c.need(j), c.cpus),
 		},
+	}
+	if j.Unlabelled != "" {
+		d, err := c.dataset(ctx, j.Unlabelled)
+		if err != nil {
+			return nil, err
+		}
+		v.Lineage.Unlabelled, v.Lineage.UnlabelledDigest = j.Unlabelled, d.Digest
 	}
 	if v, err = v.Complete(); err != nil {
 		return nil, err

@@ -242,24 +242,28 @@ func (d *Document) Problem(path, message, remedy string) Problem {
 
 // Has reports whether the file gives a value at a dotted path.
 func (d *Document) Has(path string) bool {
-	node := d.root
-	for name := range strings.SplitSeq(path, ".") {
-		if node.Kind != yaml.MappingNode {
-			return false
-		}
-		if node = valueOf(node, name); node == nil {
-			return false
-		}
-	}
-	return !isNull(node)
+	node := d.at(path)
+	return node != nil && !isNull(node)
 }
 
-// String returns the scalar at a top-level key, "" if there is none.
-func (d *Document) String(key string) string {
-	if v := valueOf(d.root, key); v != nil && v.Kind == yaml.ScalarNode {
+// String returns the scalar at a dotted path, "" if there is none.
+func (d *Document) String(path string) string {
+	if v := d.at(path); v != nil && v.Kind == yaml.ScalarNode && !isNull(v) {
 		return v.Value
 	}
 	return ""
+}
+
+// at is what the file has at a dotted path, nil if that is nothing.
+func (d *Document) at(path string) *yaml.Node {
+	node := d.root
+	for name := range strings.SplitSeq(path, ".") {
+		if node == nil || node.Kind != yaml.MappingNode {
+			return nil
+		}
+		node = valueOf(node, name)
+	}
+	return node
 }
 
 func valueOf(mapping *yaml.Node, key string) *yaml.Node {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"galley"
 	"galley/dataset"
@@ -112,7 +113,12 @@ func labels(v registry.Version) map[string]any {
 
 func lineage(v registry.Version) map[string]any {
 	l := v.Lineage
+	var teachers []string
+	for _, t := range l.DistilledFrom {
+		teachers = append(teachers, t.Ref+" "+t.Digest.Short())
+	}
 	return map[string]any{
+		"distilled from": strings.Join(teachers, ", "), "unlabelled": l.Unlabelled, "unlabelled digest": string(l.UnlabelledDigest),
 		"dataset": l.Dataset, "dataset digest": string(l.DatasetDigest), "parent": l.Parent, "parent digest": string(l.ParentDigest),
 		"spec digest": string(l.SpecDigest), "engine": l.Engine, "engine version": l.EngineVersion, "revision": l.Revision, "hardware": l.Hardware,
 	}

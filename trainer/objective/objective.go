@@ -27,6 +27,22 @@ const (
 // that of each branch by itself, scaled to the sum's size: so that one branch
 // does not idle while the other has learnt the training rows by heart.
 func Classification(m *onnx.Model, branchLoss float64) (*onnx.Model, error) {
+	return classifier(m, branchLoss, func(b *onnx.Builder, shape onnx.Shape) func(string) string {
+		targets := b.Input(Targets, onnx.Float, shape)
+		return func(logits string) string { return crossEntropy(b, targets, logits) }
+	})
+}
+
+// crossEntropy adds -Σ targets·log softmax(logits).
+func crossEntropy(b *onnx.Builder, targets, logits string) string {
+	logp := b.OpAttrs("LogSoftmax", map[string]onnx.Attr{"axis": int64(-1)}, logits)
+	return b.Op("Neg", b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, b.Op("Mul", targets, logp)))
+}
+
+// classifier puts a loss onto the logits of a copy of m and, by a share of
+// branchLoss, onto each branch. begin adds the inputs of the loss, for logits
+// of a shape, and returns what adds the loss of logits.
+func classifier(m *onnx.Model, branchLoss float64, begin func(*onnx.Builder, onnx.Shape) func(logits string) string) (*onnx.Model, error) {
 	m = m.Clone()
 	logits, err := output(m, architecture.Logits)
 	if err != nil {
@@ -37,11 +53,7 @@ func Classification(m *onnx.Model, branchLoss float64) (*onnx.Model, error) {
 			WithRemedy("a classifier's logits are [batch,classes]")
 	}
 	b := onnx.NewBuilder(m.Graph)
-	targets := b.Input(Targets, onnx.Float, logits.Shape)
-	loss := func(logits string) string {
-		logp := b.OpAttrs("LogSoftmax", map[string]onnx.Attr{"axis": int64(-1)}, logits)
-		return b.Op("Neg", b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(0)}, b.Op("Mul", targets, logp)))
-	}
+	loss := begin(b, logits.Shape)
 	total := loss(logits.Name)
 	if architecture.HasBranches(m) && branchLoss > 0 {
 		total = b.Op("Mul", total, b.Float(float32(1-branchLoss)))

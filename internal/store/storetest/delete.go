@@ -87,6 +87,17 @@ func testDeleteRefused(t *testing.T, s Store) {
 	job.Phase = trainer.Succeeded
 	must[trainer.Job](t)(s.SaveJob(ctx, job, by("")))
 
+	student := Job("b")
+	student.Teachers = []trainer.Teacher{{Ref: "else@1", Digest: Digest("else")}, {Ref: one.Ref(), Digest: one.Digest}}
+	student = must[trainer.Job](t)(s.CreateJob(ctx, student, by("")))
+	refused("the job b learns from it")
+	student.Phase = trainer.Failed
+	must[trainer.Job](t)(s.SaveJob(ctx, student, by("")))
+
+	distilled := Version("small", 1)
+	distilled.Lineage.DistilledFrom = []registry.Teacher{{Ref: "else@1", Digest: Digest("else")}, {Ref: one.Ref(), Digest: one.Digest}}
+	register(t, s, distilled)
+	refused("small@1 was distilled from it")
 	register(t, s, child("desk", 1, one))
 	refused("desk@1 was trained from it")
 	// The same model elsewhere is parent enough.

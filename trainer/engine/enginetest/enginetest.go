@@ -28,7 +28,8 @@ func Run(t *testing.T, d engine.Driver) {
 	t.Run("Pretraining", func(t *testing.T) { testPretraining(t, d, data) })
 	t.Run("GoesOn", func(t *testing.T) { testGoesOn(t, d, data) })
 	t.Run("SameBits", func(t *testing.T) { testSameBits(t, d, data) })
-	t.Run("Killed", func(t *testing.T) { testKilled(t, d, data) })
+	t.Run("Killed", func(t *testing.T) { testKilled(t, d, data.request(t, nil)) })
+	t.Run("Distillation", func(t *testing.T) { testDistillation(t, d, data) })
 	t.Run("Cancelled", func(t *testing.T) { testCancelled(t, d, data) })
 	t.Run("CancelledBeforeValidation", func(t *testing.T) { testCancelledBeforeValidation(t, d, data) })
 	t.Run("DamagedCheckpoint", func(t *testing.T) { testDamagedCheckpoint(t, d, data) })
@@ -239,8 +240,7 @@ func testSameBits(t *testing.T, d engine.Driver, data frozen) {
 
 // testKilled copies the work folder as a kill at some moments would leave it,
 // and goes on from each copy.
-func testKilled(t *testing.T, d engine.Driver, data frozen) {
-	r := data.request(t, nil)
+func testKilled(t *testing.T, d engine.Driver, r engine.Request) {
 	var copies []string
 	events := 0
 	result, err := d.Train(t.Context(), r, func(e engine.Event) {

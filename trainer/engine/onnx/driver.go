@@ -13,6 +13,7 @@ import (
 	"galley/dataset"
 	"galley/onnx/session"
 	"galley/task"
+	"galley/trainer"
 	"galley/trainer/architecture"
 	"galley/trainer/engine"
 )
@@ -65,14 +66,22 @@ func (d Driver) newTrial(ctx context.Context, r engine.Request, s *splits, repor
 	if err != nil {
 		return nil, err
 	}
+	if r.Spec.Kind == trainer.KindDistill {
+		// Before there is a learner: teachers and student share the memory.
+		if problem, err = d.distillation(ctx, r, s, problem, report); err != nil {
+			return nil, err
+		}
+	}
 	t := &trial{request: r, splits: s, problem: problem, config: config, tokenizer: tokenizer, report: report}
 	training, validation, err := problem.models()
 	if err != nil {
+		t.close()
 		return nil, err
 	}
 	threads := max(1, r.Spec.Resources.CPUs)
 	tables := lookedUp(training)
 	if t.learner, err = newLearner(ctx, d.Opener, training, r.Spec.Recipe, tables, threads); err != nil {
+		t.close()
 		return nil, err
 	}
 	if t.evaluator, err = newEvaluator(ctx, d.Opener, validation, t.learner.params, threads); err != nil {
@@ -114,9 +123,11 @@ func newProblem(r engine.Request, p *parent, tokenizer tokenizer, rows dataset.R
 
 // splits are the record files of a job's dataset.
 type splits struct {
-	train dataset.Rows
+	train dataset.Rows // labelled rows, then unlabelled ones
 	valid dataset.Rows // nil if the dataset has none
 	files []*dataset.Records
+
+	labelled, unlabelled dataset.Rows // what train is made of; unlabelled may be nil
 }
 
 func openSplits(ctx context.Context, r engine.Request) (*splits, error) {
@@ -126,15 +137,7 @@ func openSplits(ctx context.Context, r engine.Request) (*splits, error) {
 		if !ok {
 			return nil, nil
 		}
-		f, err := dataset.OpenRecordsFile(path)
-		if err != nil {
-			return nil, err
-		}
-		s.files = append(s.files, f)
-		if f.Len() == 0 {
-			return nil, nil
-		}
-		return f, nil
+		return s.open(path)
 	}
 	var err error
 	if s.train, err = open("train"); err == nil {
@@ -146,11 +149,30 @@ func openSplits(ctx context.Context, r engine.Request) (*splits, error) {
 	if err == nil && r.Spec.Data.Fraction < 1 {
 		s.train, err = dataset.NewSubset(ctx, s.train, r.Spec.Data.Fraction, r.Spec.Recipe.Seed)
 	}
+	s.labelled = s.train
+	if err == nil && r.Unlabelled != nil {
+		if s.unlabelled, err = s.open(r.Unlabelled.Path); s.unlabelled != nil {
+			s.train = joined{s.labelled, s.unlabelled}
+		}
+	}
 	if err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// open opens a record file; nil if it has no rows.
+func (s *splits) open(path string) (dataset.Rows, error) {
+	f, err := dataset.OpenRecordsFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s.files = append(s.files, f)
+	if f.Len() == 0 {
+		return nil, nil
+	}
+	return f, nil
 }
 
 func (s *splits) close() {

@@ -34,6 +34,7 @@ type problem interface {
 
 // An example is an encoded row.
 type example struct {
+	row       int // its number
 	ids       []int32
 	label     int
 	language  string

@@ -3,6 +3,7 @@ package onnx
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -61,6 +62,9 @@ func (t *trial) close() {
 	}
 	if t.evaluator != nil {
 		t.evaluator.close()
+	}
+	if p, ok := t.problem.(io.Closer); ok {
+		_ = p.Close() // it was only read
 	}
 }
 
@@ -128,6 +132,9 @@ func (t *trial) epoch(ctx context.Context) error {
 	for batch, err := range t.train.Batches(ctx, t.state.Epoch, t.state.Batch) {
 		if err != nil {
 			return t.interrupted(ctx, err)
+		}
+		for i := range batch.Items {
+			batch.Items[i].row = batch.Rows[i]
 		}
 		group = append(group, batch.Items)
 		if len(group) < accumulate && batch.Index < last {
