@@ -110,7 +110,7 @@ without a server.`,
 	flags.StringVar(&a.server, "server", a.server, "address of the server (GALLEY_SERVER)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.distillCommand(), a.jobsCommand(),
+		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.distillCommand(), a.quantizeCommand(), a.jobsCommand(),
 		a.modelsCommand(), a.predictCommand(), a.evalCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
 	)
 	root.AddCommand(laterCommands()...)
@@ -176,7 +176,7 @@ func plural(n int, one, many string) string {
 // absent from the help, and say so when called.
 func laterCommands() []*cobra.Command {
 	var commands []*cobra.Command
-	for _, name := range []string{"quantize", "federate", "search", "ab", "feedback", "partner"} {
+	for _, name := range []string{"federate", "search", "ab", "feedback", "partner"} {
 		commands = append(commands, laterCommand(name))
 	}
 	return commands
