@@ -11,6 +11,7 @@ var matrixRules = ruleSet{
 	std("MatMulInteger"):        inferMatMulInteger,
 	ms("FusedMatMul"):           inferFusedMatMul,
 	ms("DynamicQuantizeMatMul"): inferMatMul,
+	ms("MatMulNBits"):           inferMatMulNBits,
 	std("Gemm"):                 inferGemm,
 	std("Einsum"):               inferEinsum,
 }
@@ -30,6 +31,17 @@ func inferMatMulInteger(c *inferContext) error {
 		return err
 	}
 	c.set(0, Int32, s)
+	return nil
+}
+
+// inferMatMulNBits is a product with K by N weights of few bits, whose sizes
+// are attributes.
+func inferMatMulNBits(c *inferContext) error {
+	s, err := matMulShape(c.inShape(0), Fixed(max(c.AttrInt("K", -1), -1), max(c.AttrInt("N", -1), -1)))
+	if err != nil {
+		return err
+	}
+	c.set(0, c.inType(0), s)
 	return nil
 }
 
