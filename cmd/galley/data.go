@@ -62,8 +62,8 @@ always the same.`,
 	f.StringVar(&files.train, "train", "", "file with the training rows (required)")
 	f.StringVar(&files.valid, "valid", "", "file with the validation rows")
 	f.StringVar(&files.test, "test", "", "file with the test rows")
-	f.StringVar(&files.format, "format", "", "csv, jsonl or parquet; by the file's ending if not given")
-	f.StringVar(&files.columns, "columns", "", "where fields come from: text=title+description,label=label")
+	f.Var(formatFlag(&files.format), "format", "csv, jsonl or parquet; by the file's ending if not given")
+	f.Var(columnsFlag(&files.columns), "columns", "where fields come from: text=title+description,label=label")
 	f.BoolVar(&files.unlabelled, "unlabelled", false, "rows need no label (for text-mlm)")
 	f.Uint64Var(&files.seed, "seed", 1, "cuts valid off train")
 	f.StringVar(&files.licence, "licence", "", "the data's licence, for lineage")
@@ -110,7 +110,7 @@ func formatOf(format, path string) (string, error) {
 	if format != "" {
 		return format, nil
 	}
-	for _, f := range []string{"csv", "jsonl", "parquet"} {
+	for _, f := range rowFormats {
 		if strings.HasSuffix(path, "."+f) {
 			return f, nil
 		}

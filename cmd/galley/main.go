@@ -40,6 +40,33 @@ type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// coded is the error as all others are.
+func (u usageError) coded() *galley.Error {
+	e := galley.Errorf(galley.InvalidArgument, "", "%w", u.error)
+	if inner := galley.AsError(u.error); inner.Remedy != "" {
+		e.Message, e.Remedy = strings.TrimSuffix(e.Message, " — "+inner.Remedy), inner.Remedy
+	}
+	return e
+}
+
+// asksForJSON reports whether arguments have -o json, however they may be
+// wrong besides.
+func asksForJSON(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "-ojson", "-o=json", "--output=json":
+			return true
+		case "-o", "--output":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // errReported ends a command whose failure its output has told already.
 var errReported = errors.New("failed")
 
@@ -59,7 +86,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	case errors.Is(err, errReported):
 		return exitFailed
 	case errors.As(err, &usage):
-		fmt.Fprintf(errOut, "galley: %v\n", err)
+		// The flags may not have been read as far as -o.
+		a.json = a.json || asksForJSON(args)
+		a.printError(usage.coded())
 		return exitUsage
 	}
 	a.printError(err)

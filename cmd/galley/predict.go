@@ -90,8 +90,8 @@ cannot be scored are left out and reported by line.`,
 	c.Flags().StringArrayVar(&texts, "text", nil, "a text (repeatable)")
 	c.Flags().StringArrayVar(&files, "file", nil, "a file with one text a line (repeatable); with --out, the one file to score")
 	c.Flags().StringVar(&out, "out", "", "where to write scored rows: .jsonl, .csv or .parquet")
-	c.Flags().StringVar(&format, "format", "", "of --file with --out: csv, jsonl or parquet; by its ending if not given")
-	c.Flags().StringVar(&columns, "columns", "", "of --file with --out: text=title+body; column text if not given")
+	c.Flags().Var(formatFlag(&format), "format", "of --file with --out: csv, jsonl or parquet; by its ending if not given")
+	c.Flags().Var(columnsFlag(&columns), "columns", "of --file with --out: text=title+body; column text if not given")
 	return c
 }
 

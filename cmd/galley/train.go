@@ -78,7 +78,7 @@ func (a *app) jobFileCommand(kind string, c *cobra.Command) *cobra.Command {
 		})
 	}
 	f := c.Flags()
-	f.StringArrayVar(&sets, "set", nil, "override a value of the file: recipe.epochs=3 (repeatable)")
+	f.Var(setsFlag(&sets), "set", "override a value of the file: recipe.epochs=3 (repeatable)")
 	f.BoolVar(&wait, "wait", false, "follow the job to its end")
 	f.BoolVar(&printSpec, "print-spec", false, "print the file with each default filled in, and submit nothing")
 	return c

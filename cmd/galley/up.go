@@ -41,9 +41,9 @@ other machines reach needs TLS, and a token of each caller: see galley auth.`,
 			return a.up(cmd.Context(), listen, nil)
 		},
 	}
-	c.Flags().StringVar(&listen.http, "listen-http", "127.0.0.1:8000", "address of the APIs over HTTP; port 0 picks one")
-	c.Flags().StringVar(&listen.grpc, "listen-grpc", "127.0.0.1:8001", "address of the gRPC APIs; port 0 picks one")
-	c.Flags().StringVar(&listen.metrics, "listen-metrics", "127.0.0.1:8002", "address of the metrics; port 0 picks one")
+	c.Flags().Var(addressFlag(&listen.http, "--listen-http", "127.0.0.1:8000"), "listen-http", "address of the APIs over HTTP; port 0 picks one")
+	c.Flags().Var(addressFlag(&listen.grpc, "--listen-grpc", "127.0.0.1:8001"), "listen-grpc", "address of the gRPC APIs; port 0 picks one")
+	c.Flags().Var(addressFlag(&listen.metrics, "--listen-metrics", "127.0.0.1:8002"), "listen-metrics", "address of the metrics; port 0 picks one")
 	c.Flags().DurationVar(&a.drainWait, "drain-wait", 0, "after SIGTERM, answer on this long while health says not ready, so that callers go elsewhere; at most 20s")
 	a.logs.flags(c)
 	a.protection.flags(c)
