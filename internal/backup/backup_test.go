@@ -24,13 +24,13 @@ func archived(t testing.TB) []byte {
 	var out bytes.Buffer
 	w := NewWriter(&out)
 	for _, f := range []struct{ path, content string }{
-		{Database, "rows"}, {AuditKey, "key"}, {blobPath("a blob"), "a blob"}, {blobPath(""), ""},
+		{Database, "rows"}, {AuditKey, "key"}, {Tenants, "tenants"}, {blobPath("a blob"), "a blob"}, {blobPath(""), ""},
 	} {
 		if err := w.Add(f.path, int64(len(f.content)), strings.NewReader(f.content)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n, size := w.Files(); n != 4 || size != 13 {
+	if n, size := w.Files(); n != 5 || size != 20 {
 		t.Errorf("%d files with %d bytes", n, size)
 	}
 	if err := w.Close(Manifest{Galley: "test", Created: noon, Entries: 3, Head: galley.DigestBytes(nil)}); err != nil {
@@ -52,7 +52,7 @@ func read(data []byte) (Manifest, map[string]string, error) {
 
 func TestRoundTrip(t *testing.T) {
 	m, got, err := read(archived(t))
-	if err != nil || m.Entries != 3 || !m.Created.Equal(noon) || len(m.Files) != 4 || len(got) != 4 || got[Database] != "rows" || got[blobPath("a blob")] != "a blob" {
+	if err != nil || m.Entries != 3 || !m.Created.Equal(noon) || len(m.Files) != 5 || len(got) != 5 || got[Tenants] != "tenants" || got[Database] != "rows" || got[blobPath("a blob")] != "a blob" {
 		t.Errorf("%+v, %v, %v", m, got, err)
 	}
 }
@@ -141,6 +141,7 @@ func TestHostileArchives(t *testing.T) {
 		"absolute path":       {pack(t, file("/etc/passwd", "x")), galley.InvalidArgument, "does not belong"},
 		"other file":          {pack(t, file("tls.key", "x")), galley.InvalidArgument, "does not belong"},
 		"blob in upper case":  {pack(t, file("blobs/"+strings.Repeat("A", 64), "x")), galley.InvalidArgument, "does not belong"},
+		"large tenants":       {pack(t, file(Tenants, strings.Repeat("x", maxSmall+1))), galley.InvalidArgument, "does not belong"},
 		"large key":           {pack(t, file(AuditKey, strings.Repeat("x", maxSmall+1))), galley.InvalidArgument, "does not belong"},
 		"symbolic link":       {pack(t, link(tar.TypeSymlink, Database, "/etc/passwd")), galley.InvalidArgument, "is not a file"},
 		"hard link":           {pack(t, link(tar.TypeLink, Database, "/etc/passwd")), galley.InvalidArgument, "is not a file"},
@@ -225,7 +226,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, got, err := read(data)
 		for path := range got {
-			if path != Database && path != AuditKey && Blob(path) == "" {
+			if path != Database && path != AuditKey && path != Tenants && Blob(path) == "" {
 				t.Fatalf("%q was given", path)
 			}
 		}

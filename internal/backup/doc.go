@@ -3,6 +3,7 @@
 //
 //	galley.db       the database
 //	audit.key       the key that signs heads of the audit log
+//	tenants.yaml    weights and quotas of tenants, if there are any
 //	blobs/HEX       each blob, named by the 64 digits of its SHA-256
 //	manifest.json   format, time, the audit log's head, path, size and digest
 //	                of each file

@@ -11,6 +11,7 @@ import (
 const (
 	Database     = "galley.db"
 	AuditKey     = "audit.key"
+	Tenants      = "tenants.yaml"
 	blobFolder   = "blobs/"
 	manifestName = "manifest.json"
 )
@@ -56,5 +57,5 @@ func Blob(path string) galley.Digest {
 
 // allowed reports whether a file of that path and size may be in an archive.
 func allowed(path string, size int64) bool {
-	return path == Database || path == AuditKey && size <= maxSmall || Blob(path) != ""
+	return path == Database || (path == AuditKey || path == Tenants) && size <= maxSmall || Blob(path) != ""
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"galley/internal/backup"
 	"galley/internal/store"
 	"galley/internal/store/sqlite"
+	"galley/internal/strictyaml"
 )
 
 // A BackupSummary says what a backup holds.
@@ -58,6 +60,9 @@ func (c *Control) Backup(ctx context.Context, by galley.Actor, w io.Writer) (Bac
 	if err == nil {
 		err = archiveFile(archive, backup.AuditKey, filepath.Join(c.home, auditKeyFile))
 	}
+	if err == nil {
+		err = c.archiveTenants(archive)
+	}
 	if err != nil {
 		return s, err
 	}
@@ -99,6 +104,21 @@ func archiveFile(archive *backup.Writer, path, from string) error {
 		return fileError(from, err)
 	}
 	return archive.Add(path, info.Size(), f)
+}
+
+// archiveTenants adds the file that people write, if they did. It is read
+// first: they may be writing it now.
+func (c *Control) archiveTenants(archive *backup.Writer) error {
+	path := filepath.Join(c.home, tenantsFile)
+	data, err := readTenantsFile(path)
+	if err != nil || data == nil {
+		return err
+	}
+	if len(data) > strictyaml.MaxBytes {
+		return galley.Errorf(galley.FailedPrecondition, path, "is larger than %d bytes", strictyaml.MaxBytes).
+			WithRemedy("correct it; a server would not start with it")
+	}
+	return archive.Add(backup.Tenants, int64(len(data)), bytes.NewReader(data))
 }
 
 // archiveBlob checks a blob before it adds it: an archive has no way back.

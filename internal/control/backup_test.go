@@ -196,6 +196,54 @@ func TestRestoreReplaces(t *testing.T) {
 	}
 }
 
+// Tenants go with the home, and those of now are moved aside; a backup without
+// any leaves them.
+func TestBackupHasTenants(t *testing.T) {
+	home, without, _ := backedUp(t)
+	path := filepath.Join(home, tenantsFile)
+	write := func(weight int) string {
+		t.Helper()
+		text := fmt.Sprintf("apiVersion: galley/v1\nkind: Tenants\ntenants:\n  - {name: sport, weight: %d}\n", weight)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	holds := func(path, want string) {
+		t.Helper()
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	then := write(2)
+	w, err := open(home, noOpener{}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	_, err = w.Backup(t.Context(), "ann", &archive)
+	w.stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := write(3)
+	done, err := restore(t, home, archive.Bytes(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(path, then)
+	holds(filepath.Join(done.Replaced, tenantsFile), now)
+	if _, err := restore(t, home, without, true); err != nil {
+		t.Fatal(err)
+	}
+	holds(path, then)
+	other := filepath.Join(t.TempDir(), "home")
+	if _, err := restore(t, other, archive.Bytes(), false); err != nil {
+		t.Fatal(err)
+	}
+	holds(filepath.Join(other, tenantsFile), then)
+}
+
 // An archive that is cut off, changed, or none leaves the home as it was.
 func TestRestoreRefuses(t *testing.T) {
 	home, archive, _ := backedUp(t)

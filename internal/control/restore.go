@@ -109,6 +109,8 @@ func unpack(ctx context.Context, dir string, archive io.Reader, size int64) (bac
 			return writeStream(filepath.Join(dir, sqlite.DatabaseFile), content)
 		case backup.AuditKey:
 			return writeStream(filepath.Join(dir, auditKeyFile), content)
+		case backup.Tenants:
+			return writeStream(filepath.Join(dir, tenantsFile), content)
 		default:
 			_, err := blobs.PutExpect(ctx, f.Digest, content)
 			return err
@@ -205,9 +207,14 @@ func lacking(ctx context.Context, s *sqlite.Store, blobs *blob.Store) ([]string,
 }
 
 // place moves what the home has aside, and what was unpacked into its place;
-// the database comes last, so that a home that was cut off has none.
+// the database comes last, so that a home that was cut off has none. Tenants
+// that the backup does not have stay as they are.
 func (r Restore) place(dir string) (replaced string, err error) {
-	for _, name := range []string{sqlite.DatabaseFile, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile + "-shm", auditKeyFile, blobFolder, workFolder, tempFolder} {
+	aside := []string{sqlite.DatabaseFile, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile + "-shm", auditKeyFile, blobFolder, workFolder, tempFolder}
+	if _, err := os.Lstat(filepath.Join(dir, tenantsFile)); err == nil {
+		aside = append(aside, tenantsFile)
+	}
+	for _, name := range aside {
 		from := filepath.Join(r.Home, name)
 		if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -225,10 +232,10 @@ func (r Restore) place(dir string) (replaced string, err error) {
 	if err := syncFolder(dir); err != nil {
 		return replaced, err
 	}
-	for _, name := range []string{blobFolder, auditKeyFile, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile} {
+	for _, name := range []string{blobFolder, auditKeyFile, tenantsFile, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile} {
 		err := os.Rename(filepath.Join(dir, name), filepath.Join(r.Home, name))
-		if errors.Is(err, fs.ErrNotExist) && name == sqlite.DatabaseFile+"-wal" {
-			continue // it was closed in order
+		if errors.Is(err, fs.ErrNotExist) && (name == sqlite.DatabaseFile+"-wal" || name == tenantsFile) {
+			continue // it was closed in order; nobody wrote any
 		}
 		if err != nil {
 			return replaced, fileError(filepath.Join(r.Home, name), err)

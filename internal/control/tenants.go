@@ -39,6 +39,17 @@ type tenant struct {
 // readTenants reads the tenants of a home; without the file there are none.
 func readTenants(home string) ([]scheduler.Tenant, error) {
 	path := filepath.Join(home, tenantsFile)
+	data, err := readTenantsFile(path)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	tenants, problems := parseTenants(data)
+	return tenants, problems.AsError(path)
+}
+
+// readTenantsFile reads as much of the file as may be in it, and a byte more;
+// nil if it is not there.
+func readTenantsFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -48,11 +59,7 @@ func readTenants(home string) ([]scheduler.Tenant, error) {
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
-	if err != nil {
-		return nil, fileError(path, err)
-	}
-	tenants, problems := parseTenants(data)
-	return tenants, problems.AsError(path)
+	return data, fileError(path, err)
 }
 
 func parseTenants(data []byte) ([]scheduler.Tenant, strictyaml.Problems) {
