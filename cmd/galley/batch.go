@@ -89,6 +89,9 @@ func (b *batchRun) run(ctx context.Context, c controlpb.BatchClient, format stri
 	if err := b.score(ctx, stream); err != nil {
 		return result, errors.Join(err, b.keep())
 	}
+	if b.state.Rows == 0 && b.rejected.Total > 0 {
+		return result, errors.Join(noneScored(b.in.Name, b.rejected), b.state.remove())
+	}
 	if err := b.state.save(b.part); err != nil {
 		return result, err
 	}
@@ -100,6 +103,13 @@ func (b *batchRun) run(ctx context.Context, c controlpb.BatchClient, format stri
 		result.Rejected = append(result.Rejected, rejectionJSON(r))
 	}
 	return result, nil
+}
+
+// noneScored is the error of a file of which no row can be scored.
+func noneScored(file string, rejected dataset.Rejections) error {
+	r := rejected.First[0]
+	return galley.Errorf(galley.InvalidArgument, file, "no row can be scored: all %d were left out; line %d: %s", rejected.Total, r.Line, r.Why).
+		WithRemedy("correct the rows, or name the columns that have the text with --columns")
 }
 
 // keep stores what was scored before something failed; nothing, if that is
