@@ -76,6 +76,9 @@ func (a *app) quickstart(ctx context.Context, home string) error {
 	s := &story{app: a, files: filepath.Join(home, "headlines"), answers: map[string][]output{}}
 	fmt.Fprintf(a.err, "galley quickstart, in %s\n\n", home)
 	stop, err := s.serve(ctx)
+	if ctx.Err() != nil && stop == nil {
+		err = s.interrupted("quickstart")
+	}
 	if err != nil {
 		return err
 	}
@@ -169,16 +172,31 @@ func (s *story) tell(ctx context.Context) error {
 		detail, err := step.do(ctx)
 		done := stepJSON{Name: step.name, OK: err == nil, Detail: detail, Seconds: time.Since(began).Seconds()}
 		if err != nil {
-			err = s.explain(err)
+			err = s.failed(ctx, "quickstart step "+step.name, err)
 			done.Detail = err.Error()
 		}
 		s.steps = append(s.steps, done)
 		if err != nil {
-			return galley.Errorf(galley.CodeOf(err), "quickstart step "+step.name, "%w", err)
+			return err
 		}
 		s.print(done)
 	}
 	return nil
+}
+
+// failed is the error of a step.
+func (s *story) failed(ctx context.Context, step string, err error) error {
+	if ctx.Err() != nil {
+		return s.interrupted(step)
+	}
+	err = s.explain(err)
+	return galley.Errorf(galley.CodeOf(err), step, "%w", err)
+}
+
+// interrupted is the error of a story that somebody ended.
+func (s *story) interrupted(step string) error {
+	return galley.Errorf(galley.Canceled, step, "was interrupted").
+		WithRemedy("galley quickstart begins anew, in a new folder; galley up --home %s goes on with what was under way", s.home)
 }
 
 // print tells people a step.
