@@ -11,41 +11,35 @@ import (
 	"galley/experiment"
 	"galley/onnx"
 	"galley/onnx/session"
+	"galley/task"
 )
 
 // SetRoute has requests for a model that name no version go where an
-// experiment sends them; nil lets them follow the alias again. The versions are
-// open when it returns. One that cannot be opened is reported, and the route
-// holds all the same: requests that go there say why.
-func (t *Table) SetRoute(ctx context.Context, name string, r *experiment.Route) error {
-	var failed error
-	numbers := []int{}
-	if r != nil {
-		numbers = append(numbers, r.Versions[experiment.Control])
-		if r.Live() {
-			numbers = append(numbers, r.Versions[experiment.Treatment])
-		}
-	}
-	for _, number := range numbers {
-		l, err := t.Acquire(ctx, name, strconv.Itoa(number))
-		if err != nil {
-			failed = err
-			continue
-		}
-		l.Release()
-	}
+// experiment sends them; nil lets them follow the alias again. What they go to
+// is opened when the first comes, if it is not open.
+func (t *Table) SetRoute(name string, r *experiment.Route) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.modelLocked(name).routed = numbers
+	m := t.modelLocked(name)
+	m.routed = nil
 	// Requests read the routes without the lock.
 	routes := maps.Clone(t.allRoutes())
-	if r == nil {
-		delete(routes, name)
-	} else {
+	delete(routes, name)
+	if r != nil {
 		routes[name] = r
+		m.routed = r.Versions[:]
 	}
 	t.routes.Store(&routes)
-	return failed
+}
+
+// Signature opens a version and returns what it takes and gives.
+func (t *Table) Signature(ctx context.Context, name string, number int) (task.Signature, error) {
+	l, err := t.Acquire(ctx, name, strconv.Itoa(number))
+	if err != nil {
+		return task.Signature{}, err
+	}
+	defer l.Release()
+	return l.Servable.Signature, nil
 }
 
 func (t *Table) allRoutes() map[string]*experiment.Route {

@@ -13,6 +13,7 @@ import (
 
 	controlpb "galley/api/control/v1"
 	inferencepb "galley/api/inference/v2"
+	newsroompb "galley/api/newsroom/v1"
 
 	"galley"
 )
@@ -25,6 +26,8 @@ type client struct {
 	maintenance controlpb.MaintenanceClient
 	access      controlpb.AccessClient
 	batch       controlpb.BatchClient
+	experiments controlpb.ExperimentsClient
+	newsroom    newsroompb.NewsroomClient
 	inference   inferencepb.GRPCInferenceServiceClient
 	close       func()
 }
@@ -82,6 +85,8 @@ func connect(address string, after func(), options ...grpc.DialOption) (*client,
 		maintenance: controlpb.NewMaintenanceClient(conn),
 		access:      controlpb.NewAccessClient(conn),
 		batch:       controlpb.NewBatchClient(conn),
+		experiments: controlpb.NewExperimentsClient(conn),
+		newsroom:    newsroompb.NewNewsroomClient(conn),
 		inference:   inferencepb.NewGRPCInferenceServiceClient(conn),
 		close: func() {
 			conn.Close()

@@ -73,7 +73,8 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 			}
 			return p.table.Follow(ctx, change.Model)
 		},
-		Forget: p.table.Forget,
+		Forget:  p.table.Forget,
+		Traffic: control.Traffic{Route: p.table.SetRoute, Signature: p.table.Signature},
 	})
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	metrics := rpc.NewMetrics()
 	metrics.WatchJobs(p.control)
 	metrics.WatchModels(p.table)
-	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics}
+	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics, Signer: p.control.Signer()}
 	access := rpc.NewAccess(tokens, log)
 	metrics.WatchAccess(access)
 	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log, rpc.WithEntrances(access.Entrance(asks.grpc), access.Entrance(asks.http)), rpc.WithTracer(p.tracer))
@@ -93,7 +94,8 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	controlpb.RegisterAuditServer(p.server, rpc.NewAudit(p.control))
 	controlpb.RegisterMaintenanceServer(p.server, rpc.NewMaintenance(p.control))
 	controlpb.RegisterBatchServer(p.server, rpc.NewBatch(p.control))
-	newsroompb.RegisterNewsroomServer(p.server, rpc.NewNewsroom(inference))
+	controlpb.RegisterExperimentsServer(p.server, rpc.NewExperiments(p.control))
+	newsroompb.RegisterNewsroomServer(p.server, rpc.NewNewsroom(inference, p.control))
 	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(p.server), log)
 	p.metrics = rpc.NewHTTPServer(rpc.NewMetricsHandler(metrics, access.Entrance(asks.metrics)), log)
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -26,7 +26,7 @@ const maxPredictTexts = 4096
 
 func (a *app) predictCommand() *cobra.Command {
 	var texts, files []string
-	var out, format, columns string
+	var out, format, columns, key string
 	c := &cobra.Command{
 		Use:   "predict REF --text S",
 		Short: "Ask a model, or score a file",
@@ -47,8 +47,8 @@ cannot be scored are left out and reported by line.`,
 				return err
 			}
 			if out != "" {
-				if len(files) != 1 || len(texts) > 0 {
-					return usagef("predict: --out needs one --file, and no --text")
+				if len(files) != 1 || len(texts) > 0 || key != "" {
+					return usagef("predict: --out needs one --file, and neither --text nor --request-key")
 				}
 				return a.predictFile(cmd.Context(), args[0], files[0], out, format, columns)
 			}
@@ -78,7 +78,7 @@ cannot be scored are left out and reported by line.`,
 					WithRemedy("send at most %d", maxPredictTexts)
 			}
 			return a.with(cmd.Context(), func(c *client) error {
-				p, err := predict(cmd.Context(), c, ref, texts)
+				p, err := predictFor(cmd.Context(), c, ref, texts, key)
 				if err != nil {
 					return err
 				}
@@ -92,6 +92,7 @@ cannot be scored are left out and reported by line.`,
 	c.Flags().StringVar(&out, "out", "", "where to write scored rows: .jsonl, .csv or .parquet")
 	c.Flags().Var(formatFlag(&format), "format", "of --file with --out: csv, jsonl or parquet; by its ending if not given")
 	c.Flags().Var(columnsFlag(&columns), "columns", "of --file with --out: text=title+body; column text if not given")
+	c.Flags().StringVar(&key, "request-key", "", "of a reader or an article: under an experiment, requests with the same key go to the same arm")
 	return c
 }
 
@@ -183,6 +184,11 @@ type output struct {
 
 // predict asks by the Open Inference Protocol, as any application does.
 func predict(ctx context.Context, c *client, ref galley.Ref, texts []string) (*prediction, error) {
+	return predictFor(ctx, c, ref, texts, "")
+}
+
+// predictFor asks with the key that an experiment knows the reader by, if any.
+func predictFor(ctx context.Context, c *client, ref galley.Ref, texts []string, key string) (*prediction, error) {
 	version := ref.Alias
 	if ref.Version > 0 {
 		version = fmt.Sprint(ref.Version)
@@ -199,11 +205,17 @@ func predict(ctx context.Context, c *client, ref galley.Ref, texts []string) (*p
 		raw = binary.LittleEndian.AppendUint32(raw, uint32(len(t)))
 		raw = append(raw, t...)
 	}
-	r, err := c.inference.ModelInfer(ctx, &inferencepb.ModelInferRequest{
+	request := &inferencepb.ModelInferRequest{
 		ModelName: ref.Name, ModelVersion: version,
 		Inputs:           []*inferencepb.ModelInferRequest_InferInputTensor{{Name: "text", Datatype: "BYTES", Shape: []int64{int64(len(texts))}}},
 		RawInputContents: [][]byte{raw},
-	})
+	}
+	if key != "" {
+		request.Parameters = map[string]*inferencepb.InferParameter{
+			"request_key": {ParameterChoice: &inferencepb.InferParameter_StringParam{StringParam: key}},
+		}
+	}
+	r, err := c.inference.ModelInfer(ctx, request)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +269,7 @@ func (a *app) printPrediction(p *prediction, texts []string) {
 		a.printJSON(p)
 		return
 	}
-	fmt.Fprintf(a.out, "%s\n", p.Model)
+	fmt.Fprintf(a.out, "%s  prediction %s\n", p.Model, p.PredictionID)
 	for i, o := range p.Outputs {
 		cut := ""
 		if o.Truncated {

@@ -55,13 +55,14 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %s", condition)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"json":    jsonField,
-			"job":     job,
-			"fill":    fill,
-			"occupy":  occupy,
-			"serve":   serve,
-			"trained": trained.copy,
+			"exits":     exits,
+			"json":      jsonField,
+			"job":       job,
+			"predicted": predicted,
+			"fill":      fill,
+			"occupy":    occupy,
+			"serve":     serve,
+			"trained":   trained.copy,
 		},
 	})
 }
@@ -162,6 +163,13 @@ func job(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &answer))
 	ts.Setenv("JOB", answer.Job)
+}
+
+// predicted: the variable PREDICTION is the id of the answer on stdout.
+func predicted(ts *testscript.TestScript, neg bool, args []string) {
+	var p prediction
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &p))
+	ts.Setenv("PREDICTION", p.PredictionID)
 }
 
 // fill FILE BYTES [PREFIX]: a file with a text of that many bytes, after the

@@ -76,7 +76,7 @@ def inference_is_the_same_by_all_ways():
         equal(got, labels)
         np.testing.assert_allclose(values, scores, atol=1e-6)
         equal(result.get_response()["model_version"], "1")
-        equal(len(result.get_response()["parameters"]["prediction_id"]), 32)
+        equal(len(result.get_response()["parameters"]["prediction_id"]), 72)
 
 
 @check

@@ -36,6 +36,7 @@ var methods = map[string]Permission{
 	"/inference.GRPCInferenceService/LogSettings":                  Operate,
 
 	"/galley.newsroom.v1.Newsroom/Classify":         Infer,
+	"/galley.newsroom.v1.Newsroom/Feedback":         Infer,
 	"/galley.newsroom.v1.Newsroom/ExtractEntities":  Infer,
 	"/galley.newsroom.v1.Newsroom/Embed":            Infer,
 	"/galley.newsroom.v1.Newsroom/Summarize":        Infer,
@@ -53,6 +54,13 @@ var methods = map[string]Permission{
 	"/galley.control.v1.Audit/ListEntries": Audit,
 
 	"/galley.control.v1.Batch/Predict": Infer,
+
+	"/galley.control.v1.Experiments/StartExperiment":  Promote,
+	"/galley.control.v1.Experiments/ListExperiments":  Observe,
+	"/galley.control.v1.Experiments/GetExperiment":    Observe,
+	"/galley.control.v1.Experiments/SplitExperiment":  Promote,
+	"/galley.control.v1.Experiments/StopExperiment":   Promote,
+	"/galley.control.v1.Experiments/DecideExperiment": Promote, // by force: Force
 
 	"/galley.control.v1.Maintenance/Backup": Administer,
 

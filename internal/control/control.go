@@ -67,6 +67,8 @@ type Options struct {
 	Switch func(context.Context, registry.Change) error
 	// Forget is called after a version was deleted: serving closes it.
 	Forget func(model string, number int)
+	// Traffic is how experiments reach serving.
+	Traffic Traffic
 	// Revision is galley's own version, for lineage.
 	Revision string
 }
@@ -88,6 +90,10 @@ type Control struct {
 	switched func(context.Context, registry.Change) error
 	forget   func(model string, number int)
 	revision string
+
+	traffic  Traffic
+	routes   routes
+	outcomes outcomes
 
 	signer     signer
 	changes    hub
@@ -133,6 +139,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if c.log == nil {
 		c.log = slog.Default()
 	}
+	c.traffic = o.Traffic
 	var err error
 	if c.home, err = filepath.Abs(c.home); err != nil {
 		return nil, fileError(c.home, err)
@@ -153,6 +160,9 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		}
 	}
 	c.life, c.end = context.WithCancel(context.Background())
+	if err := c.openExperiments(ctx); err != nil {
+		return nil, err
+	}
 	return c, c.heal(ctx)
 }
 
@@ -178,6 +188,7 @@ func (c *Control) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { c.sweepAtTimes(ctx) })
+	beside.Go(func() { c.watchExperiments(ctx) })
 	again := time.NewTicker(patience)
 	defer again.Stop()
 	c.kick()

@@ -98,12 +98,12 @@ func (c *Control) act(ctx context.Context, e store.Effect) error {
 // follow lets serving open what traffic goes to now. A version that cannot
 // be opened is reported; requests for it will say why.
 func (c *Control) follow(ctx context.Context, moved registry.Change) {
-	if c.switched == nil {
-		return
+	if c.switched != nil {
+		if err := c.switched(ctx, moved); err != nil {
+			c.log.Error("a version cannot be opened for traffic", "model", moved.Model, "alias", moved.Alias, "version", moved.To, "error", err)
+		}
 	}
-	if err := c.switched(ctx, moved); err != nil {
-		c.log.Error("a version cannot be opened for traffic", "model", moved.Model, "alias", moved.Alias, "version", moved.To, "error", err)
-	}
+	c.movedProd(ctx, moved)
 }
 
 // runs reports whether the numbered attempt is the job's present one.

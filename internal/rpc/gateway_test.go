@@ -73,7 +73,8 @@ func newHome(t testing.TB) *Server {
 	server := NewServer(inference, NewControl(c), quiet())
 	controlpb.RegisterAccessServer(server, NewTokens(tokens))
 	controlpb.RegisterAuditServer(server, NewAudit(c))
-	newsroompb.RegisterNewsroomServer(server, NewNewsroom(inference))
+	controlpb.RegisterExperimentsServer(server, NewExperiments(c))
+	newsroompb.RegisterNewsroomServer(server, NewNewsroom(inference, c))
 	return server
 }
 
@@ -391,5 +392,6 @@ func TestVariables(t *testing.T) {
 func registerAll(s *Server) {
 	controlpb.RegisterAccessServer(s, controlpb.UnimplementedAccessServer{})
 	controlpb.RegisterAuditServer(s, controlpb.UnimplementedAuditServer{})
+	controlpb.RegisterExperimentsServer(s, controlpb.UnimplementedExperimentsServer{})
 	newsroompb.RegisterNewsroomServer(s, newsroompb.UnimplementedNewsroomServer{})
 }

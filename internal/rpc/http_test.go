@@ -114,7 +114,7 @@ func TestHTTPInfer(t *testing.T) {
 	if err := json.Unmarshal([]byte(got), &a); err != nil || status != 200 {
 		t.Fatal(err, status, got)
 	}
-	if a.ModelName != "news" || a.ModelVersion != "2" || a.ID != "7" || len(fmt.Sprint(a.Parameters["prediction_id"])) != 32 || len(a.Outputs) != 4 {
+	if a.ModelName != "news" || a.ModelVersion != "2" || a.ID != "7" || len(fmt.Sprint(a.Parameters["prediction_id"])) != 72 || len(a.Outputs) != 4 {
 		t.Errorf("%+v", a)
 	}
 	for i, want := range []string{

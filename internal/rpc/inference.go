@@ -2,8 +2,6 @@ package rpc
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"slices"
 	"strconv"
 	"time"
@@ -11,6 +9,7 @@ import (
 	inferencepb "galley/api/inference/v2"
 
 	"galley"
+	"galley/experiment"
 	"galley/onnx/session"
 	"galley/registry"
 	"galley/serving"
@@ -24,8 +23,9 @@ type Inference struct {
 	Store   registry.Store
 	Name    string // of the server, in its metadata
 	Version string
-	Metrics *Metrics    // nil counts nothing
-	Ready   func() bool // whether more requests are welcome; nil for always
+	Metrics *Metrics           // nil counts nothing
+	Ready   func() bool        // whether more requests are welcome; nil for always
+	Signer  *experiment.Signer // of prediction ids; with nil no outcome can be attached to them
 }
 
 // maxTensors bounds the inputs and outputs of a request.
@@ -103,7 +103,12 @@ func fieldsOf(fields []task.Field) []*inferencepb.ModelMetadataResponse_TensorMe
 
 // ModelInfer answers with the version that the request goes to.
 func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferRequest) (*inferencepb.ModelInferResponse, error) {
-	lease, err := s.acquire(ctx, "model_name", r.GetModelName(), r.GetModelVersion())
+	key, err := requestKey(r)
+	if err != nil {
+		s.Metrics.refused(err)
+		return nil, statusOf(err)
+	}
+	lease, err := s.acquireFor(ctx, "model_name", r.GetModelName(), r.GetModelVersion(), key)
 	if err != nil {
 		s.Metrics.refused(err)
 		return nil, statusOf(err)
@@ -124,7 +129,7 @@ func (s *Inference) ModelInfer(ctx context.Context, r *inferencepb.ModelInferReq
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	response := responseOf(r, lease, outputs)
+	response := responseOf(r, lease, outputs, s.predictionID(lease, outputs))
 	for _, t := range outputs {
 		t.Close()
 	}
@@ -176,14 +181,37 @@ func (s *Inference) acquire(ctx context.Context, field, name, version string) (*
 	return s.Table.Acquire(ctx, name, version)
 }
 
+// acquireFor is acquire for a request that is to be answered.
+func (s *Inference) acquireFor(ctx context.Context, field, name, version, key string) (*serving.Lease, error) {
+	if err := galley.CheckName(field, name); err != nil {
+		return nil, err
+	}
+	return s.Table.AcquireFor(ctx, name, version, key)
+}
+
+// requestKey is what an experiment knows requests of one reader by: the
+// parameter request_key, else the request's id.
+func requestKey(r *inferencepb.ModelInferRequest) (string, error) {
+	p, ok := r.GetParameters()["request_key"]
+	if !ok {
+		id := r.GetId()
+		return id[:min(len(id), experiment.MaxKey)], nil
+	}
+	key, ok := p.GetParameterChoice().(*inferencepb.InferParameter_StringParam)
+	if !ok {
+		return "", galley.Errorf(galley.InvalidArgument, "request_key", "is not a string").WithRemedy("send the key as a string parameter")
+	}
+	return key.StringParam, nil
+}
+
 // responseOf writes the outputs that were asked for, all if none was named, in
 // the signature's order.
-func responseOf(r *inferencepb.ModelInferRequest, lease *serving.Lease, outputs map[string]*session.Tensor) *inferencepb.ModelInferResponse {
+func responseOf(r *inferencepb.ModelInferRequest, lease *serving.Lease, outputs map[string]*session.Tensor, id string) *inferencepb.ModelInferResponse {
 	n := len(lease.Signature.Outputs)
 	response := &inferencepb.ModelInferResponse{
 		ModelName: r.GetModelName(), ModelVersion: strconv.Itoa(lease.Version.Number), Id: r.GetId(),
 		Parameters: map[string]*inferencepb.InferParameter{
-			"prediction_id": {ParameterChoice: &inferencepb.InferParameter_StringParam{StringParam: predictionID()}},
+			"prediction_id": {ParameterChoice: &inferencepb.InferParameter_StringParam{StringParam: id}},
 		},
 		Outputs:           make([]*inferencepb.ModelInferResponse_InferOutputTensor, 0, n),
 		RawOutputContents: make([][]byte, 0, n),
@@ -202,13 +230,4 @@ func responseOf(r *inferencepb.ModelInferRequest, lease *serving.Lease, outputs 
 		response.RawOutputContents = append(response.RawOutputContents, rawBytes(t))
 	}
 	return response
-}
-
-// predictionID names one answer, for feedback on it.
-func predictionID() string {
-	var b [16]byte
-	// The system's randomness does not fail: crypto/rand stops the process
-	// rather than give less.
-	_, _ = rand.Read(b[:])
-	return hex.EncodeToString(b[:])
 }

@@ -281,7 +281,7 @@ func TestInfer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a.GetModelName() != "news" || a.GetModelVersion() != want || a.GetId() != "7" || len(a.GetParameters()["prediction_id"].GetStringParam()) != 32 {
+		if a.GetModelName() != "news" || a.GetModelVersion() != want || a.GetId() != "7" || len(a.GetParameters()["prediction_id"].GetStringParam()) != 72 {
 			t.Errorf("version %q: %v", version, a)
 		}
 		var names []string

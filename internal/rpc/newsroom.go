@@ -11,6 +11,7 @@ import (
 	newsroompb "galley/api/newsroom/v1"
 
 	"galley"
+	"galley/internal/control"
 	"galley/onnx/session"
 	"galley/serving"
 	"galley/task"
@@ -21,12 +22,15 @@ import (
 type Newsroom struct {
 	newsroompb.UnimplementedNewsroomServer
 	inference *Inference
+	control   *control.Control
 }
 
 var _ newsroompb.NewsroomServer = (*Newsroom)(nil)
 
-// NewNewsroom makes the handlers over s.
-func NewNewsroom(s *Inference) *Newsroom { return &Newsroom{inference: s} }
+// NewNewsroom makes the handlers over s; feedback goes to c.
+func NewNewsroom(s *Inference, c *control.Control) *Newsroom {
+	return &Newsroom{inference: s, control: c}
+}
 
 // Classify gives each text the most probable of a model's labels.
 func (n *Newsroom) Classify(ctx context.Context, r *newsroompb.ClassifyRequest) (*newsroompb.ClassifyResponse, error) {
@@ -39,7 +43,7 @@ func (n *Newsroom) classify(ctx context.Context, r *newsroompb.ClassifyRequest) 
 	if err != nil {
 		return nil, err
 	}
-	lease, err := n.inference.acquire(ctx, "model", r.GetModel(), r.GetVersion())
+	lease, err := n.inference.acquireFor(ctx, "model", r.GetModel(), r.GetVersion(), r.GetRequestKey())
 	if err != nil {
 		n.inference.Metrics.refused(err)
 		return nil, err
@@ -63,7 +67,7 @@ func (n *Newsroom) classify(ctx context.Context, r *newsroompb.ClassifyRequest) 
 		}
 	}()
 	return &newsroompb.ClassifyResponse{
-		Model: lease.Version.Ref(), PredictionId: predictionID(), Outputs: classifications(lease.Version.Labels, outputs),
+		Model: lease.Version.Ref(), PredictionId: n.inference.predictionID(lease, outputs), Outputs: classifications(lease.Version.Labels, outputs),
 	}, nil
 }
 

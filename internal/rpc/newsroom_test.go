@@ -44,7 +44,7 @@ func (m models) Models(ctx context.Context, after string, _ int) ([]registry.Mod
 // newNewsroom serves what newInference does.
 func newNewsroom(t *testing.T) *Newsroom {
 	t.Helper()
-	return NewNewsroom(newInference(t))
+	return NewNewsroom(newInference(t), nil)
 }
 
 func TestClassify(t *testing.T) {
@@ -53,7 +53,7 @@ func TestClassify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.GetModel() != "news@2" || len(a.GetPredictionId()) != 32 || len(a.GetOutputs()) != 1 || a.GetOutputs()[0].GetLabel() != "sport" || a.GetOutputs()[0].GetTruncated() {
+	if a.GetModel() != "news@2" || len(a.GetPredictionId()) != 72 || len(a.GetOutputs()) != 1 || a.GetOutputs()[0].GetLabel() != "sport" || a.GetOutputs()[0].GetTruncated() {
 		t.Errorf("%v", a)
 	}
 	a, err = n.Classify(t.Context(), &newsroompb.ClassifyRequest{Model: "news", Version: "3", Texts: []string{"money, money", "sport sport sport sport sport sport money", "sport"}})

@@ -16,6 +16,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -29,11 +30,14 @@ const (
 )
 
 type ClassifyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Model         string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`     // its name in the registry
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"` // a number or an alias; empty for what traffic goes to
-	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`       // either one text
-	Texts         []string               `protobuf:"bytes,4,rep,name=texts,proto3" json:"texts,omitempty"`     // or several, at most 4096
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Model   string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`     // its name in the registry
+	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"` // a number or an alias; empty for what traffic goes to
+	Text    string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`       // either one text
+	Texts   []string               `protobuf:"bytes,4,rep,name=texts,proto3" json:"texts,omitempty"`     // or several, at most 4096
+	// Of the reader, article or whatever an experiment is to treat alike, at most
+	// 256 bytes: requests with the same key go to the same arm.
+	RequestKey    string `protobuf:"bytes,5,opt,name=request_key,json=requestKey,proto3" json:"request_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,6 +98,13 @@ func (x *ClassifyRequest) GetTexts() []string {
 		return x.Texts
 	}
 	return nil
+}
+
+func (x *ClassifyRequest) GetRequestKey() string {
+	if x != nil {
+		return x.RequestKey
+	}
+	return ""
 }
 
 type ClassifyResponse struct {
@@ -224,6 +235,128 @@ func (x *Classification) GetTruncated() bool {
 	return false
 }
 
+type FeedbackRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	PredictionId string                 `protobuf:"bytes,1,opt,name=prediction_id,json=predictionId,proto3" json:"prediction_id,omitempty"`
+	// What became of it: true or false, a number from 0 to 1, or, for the metric
+	// accuracy, the right label.
+	Outcome       *structpb.Value `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeedbackRequest) Reset() {
+	*x = FeedbackRequest{}
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeedbackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeedbackRequest) ProtoMessage() {}
+
+func (x *FeedbackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeedbackRequest.ProtoReflect.Descriptor instead.
+func (*FeedbackRequest) Descriptor() ([]byte, []int) {
+	return file_newsroom_v1_newsroom_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FeedbackRequest) GetPredictionId() string {
+	if x != nil {
+		return x.PredictionId
+	}
+	return ""
+}
+
+func (x *FeedbackRequest) GetOutcome() *structpb.Value {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+type FeedbackResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PredictionId  string                 `protobuf:"bytes,1,opt,name=prediction_id,json=predictionId,proto3" json:"prediction_id,omitempty"`
+	Experiment    string                 `protobuf:"bytes,2,opt,name=experiment,proto3" json:"experiment,omitempty"` // that it counts for; empty for a prediction outside of one
+	Arm           string                 `protobuf:"bytes,3,opt,name=arm,proto3" json:"arm,omitempty"`               // control, treatment
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`           // recorded, unchanged, corrected
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeedbackResponse) Reset() {
+	*x = FeedbackResponse{}
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeedbackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeedbackResponse) ProtoMessage() {}
+
+func (x *FeedbackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeedbackResponse.ProtoReflect.Descriptor instead.
+func (*FeedbackResponse) Descriptor() ([]byte, []int) {
+	return file_newsroom_v1_newsroom_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FeedbackResponse) GetPredictionId() string {
+	if x != nil {
+		return x.PredictionId
+	}
+	return ""
+}
+
+func (x *FeedbackResponse) GetExperiment() string {
+	if x != nil {
+		return x.Experiment
+	}
+	return ""
+}
+
+func (x *FeedbackResponse) GetArm() string {
+	if x != nil {
+		return x.Arm
+	}
+	return ""
+}
+
+func (x *FeedbackResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
 type TextRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Model         string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
@@ -236,7 +369,7 @@ type TextRequest struct {
 
 func (x *TextRequest) Reset() {
 	*x = TextRequest{}
-	mi := &file_newsroom_v1_newsroom_proto_msgTypes[3]
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +381,7 @@ func (x *TextRequest) String() string {
 func (*TextRequest) ProtoMessage() {}
 
 func (x *TextRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_newsroom_v1_newsroom_proto_msgTypes[3]
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +394,7 @@ func (x *TextRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextRequest.ProtoReflect.Descriptor instead.
 func (*TextRequest) Descriptor() ([]byte, []int) {
-	return file_newsroom_v1_newsroom_proto_rawDescGZIP(), []int{3}
+	return file_newsroom_v1_newsroom_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TextRequest) GetModel() string {
@@ -303,7 +436,7 @@ type MediaRequest struct {
 
 func (x *MediaRequest) Reset() {
 	*x = MediaRequest{}
-	mi := &file_newsroom_v1_newsroom_proto_msgTypes[4]
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +448,7 @@ func (x *MediaRequest) String() string {
 func (*MediaRequest) ProtoMessage() {}
 
 func (x *MediaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_newsroom_v1_newsroom_proto_msgTypes[4]
+	mi := &file_newsroom_v1_newsroom_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +461,7 @@ func (x *MediaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MediaRequest.ProtoReflect.Descriptor instead.
 func (*MediaRequest) Descriptor() ([]byte, []int) {
-	return file_newsroom_v1_newsroom_proto_rawDescGZIP(), []int{4}
+	return file_newsroom_v1_newsroom_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MediaRequest) GetModel() string {
@@ -356,12 +489,14 @@ var File_newsroom_v1_newsroom_proto protoreflect.FileDescriptor
 
 const file_newsroom_v1_newsroom_proto_rawDesc = "" +
 	"\n" +
-	"\x1anewsroom/v1/newsroom.proto\x12\x12galley.newsroom.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"k\n" +
+	"\x1anewsroom/v1/newsroom.proto\x12\x12galley.newsroom.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8c\x01\n" +
 	"\x0fClassifyRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x14\n" +
-	"\x05texts\x18\x04 \x03(\tR\x05texts\"\x8b\x01\n" +
+	"\x05texts\x18\x04 \x03(\tR\x05texts\x12\x1f\n" +
+	"\vrequest_key\x18\x05 \x01(\tR\n" +
+	"requestKey\"\x8b\x01\n" +
 	"\x10ClassifyResponse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rprediction_id\x18\x02 \x01(\tR\fpredictionId\x12<\n" +
@@ -373,7 +508,17 @@ const file_newsroom_v1_newsroom_proto_rawDesc = "" +
 	"\ttruncated\x18\x04 \x01(\bR\ttruncated\x1a9\n" +
 	"\vScoresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"g\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"h\n" +
+	"\x0fFeedbackRequest\x12#\n" +
+	"\rprediction_id\x18\x01 \x01(\tR\fpredictionId\x120\n" +
+	"\aoutcome\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\aoutcome\"\x7f\n" +
+	"\x10FeedbackResponse\x12#\n" +
+	"\rprediction_id\x18\x01 \x01(\tR\fpredictionId\x12\x1e\n" +
+	"\n" +
+	"experiment\x18\x02 \x01(\tR\n" +
+	"experiment\x12\x10\n" +
+	"\x03arm\x18\x03 \x01(\tR\x03arm\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\"g\n" +
 	"\vTextRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
@@ -382,9 +527,10 @@ const file_newsroom_v1_newsroom_proto_rawDesc = "" +
 	"\fMediaRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data2\xdc\x06\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data2\xd5\a\n" +
 	"\bNewsroom\x12w\n" +
-	"\bClassify\x12#.galley.newsroom.v1.ClassifyRequest\x1a$.galley.newsroom.v1.ClassifyResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/newsroom:classify\x12s\n" +
+	"\bClassify\x12#.galley.newsroom.v1.ClassifyRequest\x1a$.galley.newsroom.v1.ClassifyResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/newsroom:classify\x12w\n" +
+	"\bFeedback\x12#.galley.newsroom.v1.FeedbackRequest\x1a$.galley.newsroom.v1.FeedbackResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/newsroom:feedback\x12s\n" +
 	"\x0fExtractEntities\x12\x1f.galley.newsroom.v1.TextRequest\x1a\x16.google.protobuf.Empty\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/newsroom:extractEntities\x12_\n" +
 	"\x05Embed\x12\x1f.galley.newsroom.v1.TextRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/newsroom:embed\x12g\n" +
 	"\tSummarize\x12\x1f.galley.newsroom.v1.TextRequest\x1a\x16.google.protobuf.Empty\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/newsroom:summarize\x12p\n" +
@@ -406,40 +552,46 @@ func file_newsroom_v1_newsroom_proto_rawDescGZIP() []byte {
 	return file_newsroom_v1_newsroom_proto_rawDescData
 }
 
-var file_newsroom_v1_newsroom_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_newsroom_v1_newsroom_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_newsroom_v1_newsroom_proto_goTypes = []any{
 	(*ClassifyRequest)(nil),  // 0: galley.newsroom.v1.ClassifyRequest
 	(*ClassifyResponse)(nil), // 1: galley.newsroom.v1.ClassifyResponse
 	(*Classification)(nil),   // 2: galley.newsroom.v1.Classification
-	(*TextRequest)(nil),      // 3: galley.newsroom.v1.TextRequest
-	(*MediaRequest)(nil),     // 4: galley.newsroom.v1.MediaRequest
-	nil,                      // 5: galley.newsroom.v1.Classification.ScoresEntry
-	(*emptypb.Empty)(nil),    // 6: google.protobuf.Empty
+	(*FeedbackRequest)(nil),  // 3: galley.newsroom.v1.FeedbackRequest
+	(*FeedbackResponse)(nil), // 4: galley.newsroom.v1.FeedbackResponse
+	(*TextRequest)(nil),      // 5: galley.newsroom.v1.TextRequest
+	(*MediaRequest)(nil),     // 6: galley.newsroom.v1.MediaRequest
+	nil,                      // 7: galley.newsroom.v1.Classification.ScoresEntry
+	(*structpb.Value)(nil),   // 8: google.protobuf.Value
+	(*emptypb.Empty)(nil),    // 9: google.protobuf.Empty
 }
 var file_newsroom_v1_newsroom_proto_depIdxs = []int32{
 	2,  // 0: galley.newsroom.v1.ClassifyResponse.outputs:type_name -> galley.newsroom.v1.Classification
-	5,  // 1: galley.newsroom.v1.Classification.scores:type_name -> galley.newsroom.v1.Classification.ScoresEntry
-	0,  // 2: galley.newsroom.v1.Newsroom.Classify:input_type -> galley.newsroom.v1.ClassifyRequest
-	3,  // 3: galley.newsroom.v1.Newsroom.ExtractEntities:input_type -> galley.newsroom.v1.TextRequest
-	3,  // 4: galley.newsroom.v1.Newsroom.Embed:input_type -> galley.newsroom.v1.TextRequest
-	3,  // 5: galley.newsroom.v1.Newsroom.Summarize:input_type -> galley.newsroom.v1.TextRequest
-	4,  // 6: galley.newsroom.v1.Newsroom.ClassifyImage:input_type -> galley.newsroom.v1.MediaRequest
-	4,  // 7: galley.newsroom.v1.Newsroom.ReadImage:input_type -> galley.newsroom.v1.MediaRequest
-	4,  // 8: galley.newsroom.v1.Newsroom.Transcribe:input_type -> galley.newsroom.v1.MediaRequest
-	4,  // 9: galley.newsroom.v1.Newsroom.StreamTranscribe:input_type -> galley.newsroom.v1.MediaRequest
-	1,  // 10: galley.newsroom.v1.Newsroom.Classify:output_type -> galley.newsroom.v1.ClassifyResponse
-	6,  // 11: galley.newsroom.v1.Newsroom.ExtractEntities:output_type -> google.protobuf.Empty
-	6,  // 12: galley.newsroom.v1.Newsroom.Embed:output_type -> google.protobuf.Empty
-	6,  // 13: galley.newsroom.v1.Newsroom.Summarize:output_type -> google.protobuf.Empty
-	6,  // 14: galley.newsroom.v1.Newsroom.ClassifyImage:output_type -> google.protobuf.Empty
-	6,  // 15: galley.newsroom.v1.Newsroom.ReadImage:output_type -> google.protobuf.Empty
-	6,  // 16: galley.newsroom.v1.Newsroom.Transcribe:output_type -> google.protobuf.Empty
-	6,  // 17: galley.newsroom.v1.Newsroom.StreamTranscribe:output_type -> google.protobuf.Empty
-	10, // [10:18] is the sub-list for method output_type
-	2,  // [2:10] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	7,  // 1: galley.newsroom.v1.Classification.scores:type_name -> galley.newsroom.v1.Classification.ScoresEntry
+	8,  // 2: galley.newsroom.v1.FeedbackRequest.outcome:type_name -> google.protobuf.Value
+	0,  // 3: galley.newsroom.v1.Newsroom.Classify:input_type -> galley.newsroom.v1.ClassifyRequest
+	3,  // 4: galley.newsroom.v1.Newsroom.Feedback:input_type -> galley.newsroom.v1.FeedbackRequest
+	5,  // 5: galley.newsroom.v1.Newsroom.ExtractEntities:input_type -> galley.newsroom.v1.TextRequest
+	5,  // 6: galley.newsroom.v1.Newsroom.Embed:input_type -> galley.newsroom.v1.TextRequest
+	5,  // 7: galley.newsroom.v1.Newsroom.Summarize:input_type -> galley.newsroom.v1.TextRequest
+	6,  // 8: galley.newsroom.v1.Newsroom.ClassifyImage:input_type -> galley.newsroom.v1.MediaRequest
+	6,  // 9: galley.newsroom.v1.Newsroom.ReadImage:input_type -> galley.newsroom.v1.MediaRequest
+	6,  // 10: galley.newsroom.v1.Newsroom.Transcribe:input_type -> galley.newsroom.v1.MediaRequest
+	6,  // 11: galley.newsroom.v1.Newsroom.StreamTranscribe:input_type -> galley.newsroom.v1.MediaRequest
+	1,  // 12: galley.newsroom.v1.Newsroom.Classify:output_type -> galley.newsroom.v1.ClassifyResponse
+	4,  // 13: galley.newsroom.v1.Newsroom.Feedback:output_type -> galley.newsroom.v1.FeedbackResponse
+	9,  // 14: galley.newsroom.v1.Newsroom.ExtractEntities:output_type -> google.protobuf.Empty
+	9,  // 15: galley.newsroom.v1.Newsroom.Embed:output_type -> google.protobuf.Empty
+	9,  // 16: galley.newsroom.v1.Newsroom.Summarize:output_type -> google.protobuf.Empty
+	9,  // 17: galley.newsroom.v1.Newsroom.ClassifyImage:output_type -> google.protobuf.Empty
+	9,  // 18: galley.newsroom.v1.Newsroom.ReadImage:output_type -> google.protobuf.Empty
+	9,  // 19: galley.newsroom.v1.Newsroom.Transcribe:output_type -> google.protobuf.Empty
+	9,  // 20: galley.newsroom.v1.Newsroom.StreamTranscribe:output_type -> google.protobuf.Empty
+	12, // [12:21] is the sub-list for method output_type
+	3,  // [3:12] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_newsroom_v1_newsroom_proto_init() }
@@ -453,7 +605,7 @@ func file_newsroom_v1_newsroom_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_newsroom_v1_newsroom_proto_rawDesc), len(file_newsroom_v1_newsroom_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Newsroom_Classify_FullMethodName         = "/galley.newsroom.v1.Newsroom/Classify"
+	Newsroom_Feedback_FullMethodName         = "/galley.newsroom.v1.Newsroom/Feedback"
 	Newsroom_ExtractEntities_FullMethodName  = "/galley.newsroom.v1.Newsroom/ExtractEntities"
 	Newsroom_Embed_FullMethodName            = "/galley.newsroom.v1.Newsroom/Embed"
 	Newsroom_Summarize_FullMethodName        = "/galley.newsroom.v1.Newsroom/Summarize"
@@ -41,6 +42,9 @@ const (
 type NewsroomClient interface {
 	// Classify gives each text the most probable of the model's labels.
 	Classify(ctx context.Context, in *ClassifyRequest, opts ...grpc.CallOption) (*ClassifyResponse, error)
+	// Feedback attaches an outcome to a prediction, however late. The last one
+	// that is sent counts, and counts once.
+	Feedback(ctx context.Context, in *FeedbackRequest, opts ...grpc.CallOption) (*FeedbackResponse, error)
 	// ExtractEntities is not there yet: it answers UNIMPLEMENTED.
 	ExtractEntities(ctx context.Context, in *TextRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Embed is not there yet: it answers UNIMPLEMENTED.
@@ -69,6 +73,16 @@ func (c *newsroomClient) Classify(ctx context.Context, in *ClassifyRequest, opts
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ClassifyResponse)
 	err := c.cc.Invoke(ctx, Newsroom_Classify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *newsroomClient) Feedback(ctx context.Context, in *FeedbackRequest, opts ...grpc.CallOption) (*FeedbackResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FeedbackResponse)
+	err := c.cc.Invoke(ctx, Newsroom_Feedback_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +168,9 @@ type Newsroom_StreamTranscribeClient = grpc.BidiStreamingClient[MediaRequest, em
 type NewsroomServer interface {
 	// Classify gives each text the most probable of the model's labels.
 	Classify(context.Context, *ClassifyRequest) (*ClassifyResponse, error)
+	// Feedback attaches an outcome to a prediction, however late. The last one
+	// that is sent counts, and counts once.
+	Feedback(context.Context, *FeedbackRequest) (*FeedbackResponse, error)
 	// ExtractEntities is not there yet: it answers UNIMPLEMENTED.
 	ExtractEntities(context.Context, *TextRequest) (*emptypb.Empty, error)
 	// Embed is not there yet: it answers UNIMPLEMENTED.
@@ -180,6 +197,9 @@ type UnimplementedNewsroomServer struct{}
 
 func (UnimplementedNewsroomServer) Classify(context.Context, *ClassifyRequest) (*ClassifyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Classify not implemented")
+}
+func (UnimplementedNewsroomServer) Feedback(context.Context, *FeedbackRequest) (*FeedbackResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Feedback not implemented")
 }
 func (UnimplementedNewsroomServer) ExtractEntities(context.Context, *TextRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExtractEntities not implemented")
@@ -237,6 +257,24 @@ func _Newsroom_Classify_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(NewsroomServer).Classify(ctx, req.(*ClassifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Newsroom_Feedback_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FeedbackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NewsroomServer).Feedback(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Newsroom_Feedback_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NewsroomServer).Feedback(ctx, req.(*FeedbackRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -366,6 +404,10 @@ var Newsroom_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Classify",
 			Handler:    _Newsroom_Classify_Handler,
+		},
+		{
+			MethodName: "Feedback",
+			Handler:    _Newsroom_Feedback_Handler,
 		},
 		{
 			MethodName: "ExtractEntities",

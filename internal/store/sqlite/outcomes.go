@@ -26,7 +26,10 @@ type totalsChange struct {
 func (s *Store) CountAnswers(ctx context.Context, counts []store.ExperimentCounts) error {
 	changes := map[totalsKey]*totalsChange{}
 	for _, c := range counts {
-		changes[totalsKey{c.Experiment, c.Stage, c.Arm}] = &totalsChange{Counts: c.Counts}
+		at := change(changes, totalsKey{c.Experiment, c.Stage, c.Arm})
+		at.Requests += c.Requests
+		at.Errors += c.Errors
+		at.Empty += c.Empty
 	}
 	return s.update(ctx, "experiments", func(tx *sql.Tx) error { return addTotals(ctx, tx, changes) })
 }
@@ -117,17 +120,19 @@ func (w outcomeWriter) record(ctx context.Context, o store.Outcome, changes map[
 	return store.OutcomeRecorded, nil
 }
 
+func change(changes map[totalsKey]*totalsChange, key totalsKey) *totalsChange {
+	if changes[key] == nil {
+		changes[key] = &totalsChange{}
+	}
+	return changes[key]
+}
+
 // count notes a change of the totals of a prediction's arm.
 func count(changes map[totalsKey]*totalsChange, p experiment.Prediction, c totalsChange) {
 	if p.Experiment == 0 {
 		return
 	}
-	key := totalsKey{p.Experiment, p.Stage, p.Arm}
-	at := changes[key]
-	if at == nil {
-		at = &totalsChange{}
-		changes[key] = at
-	}
+	at := change(changes, totalsKey{p.Experiment, p.Stage, p.Arm})
 	at.outcomes += c.outcomes
 	at.sum += c.sum
 	at.keys += c.keys
