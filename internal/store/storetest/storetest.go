@@ -11,6 +11,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/evals"
 	"galley/experiment"
 	"galley/internal/audit"
 	"galley/internal/auth"
@@ -35,6 +36,8 @@ type Store interface {
 	Lines(ctx context.Context, job string, after int64, limit int) ([]store.Line, error)
 	PendingEffects(ctx context.Context, limit int) ([]store.Effect, error)
 	EffectDone(ctx context.Context, aggregate string, sequence int64) error
+	Gate(ctx context.Context, model, alias string) (evals.Gate, bool, error)
+	SetGate(ctx context.Context, model, alias string, g *evals.Gate, by registry.Stamp) error
 	AddToken(ctx context.Context, t auth.Token, c store.Commit) error
 	RotateToken(ctx context.Context, next auth.Token, until time.Time, c store.Commit) (auth.Token, error)
 	RevokeToken(ctx context.Context, id string, c store.Commit) (auth.Token, error)
@@ -77,6 +80,7 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"Aliases", testAliases},
 		{"AliasSequences", testAliasSequences},
 		{"Reports", testReports},
+		{"Gates", testGates},
 		{"Delete", testDelete},
 		{"DeleteRefused", testDeleteRefused},
 		{"DeleteAliasPasts", testDeleteAliasPasts},
