@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) evalCommand() *cobra.Command {
-	var data, split, format, columns, against string
+	var data, split, format, columns, against, html string
 	var baseline, showTexts, robustness bool
 	var seed uint32
 	var price float64
@@ -36,10 +36,12 @@ differences with intervals, on which slices the two differ, and which rows they
 answer differently. Those rows are named by number; --show-texts adds their
 texts to the answer, never to the report that is kept.
 
+--html writes the report as one page with plots, which needs nothing else.
+
 With --robustness each text is asked again with typing errors, in other casing,
 in the other Chinese script and with other numbers: the report has accuracy,
 its fall on the same rows, and the share of answers that changed, for each.`,
-		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts\n  galley eval news-topic@2 --data headlines --robustness\n  galley eval news-topic@2 --data headlines --cpu-hour-price 0.04",
+		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts\n  galley eval news-topic@2 --data headlines --robustness\n  galley eval news-topic@2 --data headlines --cpu-hour-price 0.04\n  galley eval news-topic@2 --data headlines --robustness --html report.html",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
@@ -71,17 +73,22 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 				if err != nil {
 					return err
 				}
+				report, err := decodeReport(r)
+				if err != nil {
+					return err
+				}
+				if html != "" {
+					if err := writePage(html, report); err != nil {
+						return err
+					}
+				}
 				if a.json {
 					a.printJSON(r.GetReport().AsMap())
 					return nil
 				}
 				printReport(a.out, r.GetReport().AsMap(), "")
-				report, err := decodeReport(r)
-				if err == nil {
-					printContests(a.out, report)
-					err = printRobustness(a.out, report.Robustness)
-				}
-				return err
+				printContests(a.out, report)
+				return printRobustness(a.out, report.Robustness)
 			})
 		},
 	}
@@ -95,6 +102,7 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 	f.BoolVar(&showTexts, "show-texts", false, "with --against: show texts that the two answer differently")
 	f.BoolVar(&robustness, "robustness", false, "ask again with typing errors, other casing, the other Chinese script, other numbers")
 	f.Float64Var(&price, "cpu-hour-price", 0, "of one processor: the report says what a thousand rows cost")
+	f.StringVar(&html, "html", "", "write the report as a page to this file, in the place of what is there")
 	f.Uint32Var(&seed, "seed", 0, "of the changed texts of --robustness")
 	return c
 }

@@ -1,0 +1,31 @@
+// Package page writes an evaluation as one HTML page that needs nothing
+// else: no script, no font, no picture from anywhere, so that it can be sent,
+// kept and printed. Plots are SVG inside it; each has its figures as a table,
+// too. Light or dark is what the reader's system says.
+//
+// All that a report says comes from outside, labels and texts of rows above
+// all: html/template escapes it, and a content policy in the page forbids
+// what it does not need. Long lists are cut, and say so.
+package page
+
+import (
+	"embed"
+	"html/template"
+	"io"
+
+	"galley"
+	"galley/evals"
+)
+
+//go:embed templates
+var files embed.FS
+
+var templates = template.Must(template.New("").Funcs(formats).ParseFS(files, "templates/*"))
+
+// Write writes the page of a report. The same report gives the same bytes.
+func Write(w io.Writer, r *evals.Report) error {
+	if err := templates.ExecuteTemplate(w, "page.html", newView(r)); err != nil {
+		return galley.Errorf(galley.Internal, "page", "cannot be written: %w", err)
+	}
+	return nil
+}
