@@ -8,7 +8,7 @@ BIN       := bin/galley
 VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_  := -trimpath -ldflags "-X main.revision=$(VERSION)"
 
-.PHONY: build quickstart test test-faults soak test-peers test-accuracy lint generate bench up fuzz clean
+.PHONY: build quickstart test test-faults test-experiment soak test-peers test-accuracy lint generate bench up fuzz clean
 
 build: ## writes bin/galley
 	$(GO) build $(GOFLAGS_) -o $(BIN) ./cmd/galley
@@ -38,6 +38,12 @@ GALLEY_SOAK ?= 20m
 soak: build ## a server under load for 20 minutes, which may not grow
 	$(BIN) doctor --fix
 	GALLEY_SOAK=$(GALLEY_SOAK) $(GO) test -count=1 -run '^TestSoak$$' -timeout 24h -v ./cmd/galley
+
+GALLEY_EXPERIMENT ?= 60s
+
+test-experiment: build ## an experiment under 500 requests a second, whose server is killed
+	$(BIN) doctor --fix
+	GALLEY_EXPERIMENT=$(GALLEY_EXPERIMENT) $(GO) test -count=1 -run '^TestExperimentSurvivesAKill$$' -timeout 1h -v ./cmd/galley
 
 $(PEERS)/done: peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)

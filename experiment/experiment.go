@@ -80,6 +80,7 @@ type Experiment struct {
 	Model      string       `json:"model"`
 	Versions   [2]int       `json:"versions"` // by arm
 	Stages     []Stage      `json:"stages"`   // the last one is the present one
+	Ramp       *Ramp        `json:"ramp,omitempty"`
 	Metric     Metric       `json:"metric"`
 	Unit       Unit         `json:"unit"`
 	Guards     Guards       `json:"guards"`
@@ -149,6 +150,9 @@ func (e Experiment) Check() error {
 		return err
 	}
 	if err := checkShare(e.Stages[0].Treatment); err != nil {
+		return err
+	}
+	if err := e.Ramp.check(e.Stages[0].Treatment); err != nil {
 		return err
 	}
 	return e.Guards.Check()

@@ -56,3 +56,10 @@ func TestAKeyWithManyOutcomes(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func BenchmarkJudge(b *testing.B) {
+	e := example()
+	for b.Loop() {
+		Judge(e, totals(Tally{90_000, 18_000}, Tally{10_000, 2_050}))
+	}
+}

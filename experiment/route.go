@@ -12,6 +12,7 @@ type Route struct {
 	Guards     Guards
 	Meters     [2]*Meter // by arm; nil for a hold
 	Number     uint8     // of the stage
+	Due        time.Time // when the treatment may get more; zero for never
 
 	held  bool
 	stage Stage
@@ -25,6 +26,7 @@ func NewRoute(e Experiment, former *Route) *Route {
 		Experiment: uint32(e.ID), Name: e.Name, Versions: e.Versions, Guards: e.Guards,
 		Number: uint8(len(e.Stages) - 1), stage: e.Stage(), salt: e.Salt, held: e.State != Running,
 	}
+	_, r.Due, _ = e.Next()
 	switch {
 	case r.held:
 	case former != nil && former.Experiment == r.Experiment && former.Meters[Control] != nil:

@@ -17,6 +17,8 @@ type (
 		At        time.Time
 		Treatment int // share, in Parts
 	}
+	// Ramped: the treatment kept its guardrails, and may have more.
+	Ramped struct{ At time.Time }
 	// Ended: someone stopped it.
 	Ended struct {
 		At     time.Time
@@ -41,6 +43,7 @@ type (
 )
 
 func (Resplit) event()  {}
+func (Ramped) event()   {}
 func (Ended) event()    {}
 func (Breached) event() {}
 func (Judged) event()   {}
@@ -63,12 +66,13 @@ func (Reroute) effect()          {}
 func (PromoteTreatment) effect() {}
 
 // Step is the life of an experiment as a pure function. A breach of one that
-// has ended changes nothing: its answers were under way. Other events that
-// come too late are refused, and the experiment stays as it was.
+// has ended changes nothing: its answers were under way; nor does its ramp.
+// Other events that come too late are refused, and the experiment stays as it was.
 func Step(e Experiment, event Event) (Experiment, []Effect, error) {
 	e.Stages = slices.Clone(e.Stages)
 	if e.State != Running {
-		if _, late := event.(Breached); late {
+		switch event.(type) {
+		case Breached, Ramped:
 			return e, nil, nil
 		}
 		return e, nil, galley.Errorf(galley.FailedPrecondition, e.Name, "has ended: it is %s", e.State).
@@ -77,6 +81,12 @@ func Step(e Experiment, event Event) (Experiment, []Effect, error) {
 	switch event := event.(type) {
 	case Resplit:
 		return resplit(e, event)
+	case Ramped:
+		share, at, ok := e.Next()
+		if !ok || event.At.Before(at) {
+			return e, nil, nil
+		}
+		return resplit(e, Resplit{event.At, share})
 	case Ended:
 		if err := checkReason(event.Reason); err != nil {
 			return e, nil, err

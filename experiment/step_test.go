@@ -101,13 +101,17 @@ func TestStep(t *testing.T) {
 // TestWhatHasEndedStays: after its end nothing changes an experiment, and a
 // late breach is no error.
 func TestWhatHasEndedStays(t *testing.T) {
-	events := []Event{Resplit{noon, 2000}, Ended{At: noon}, Breached{Breach: Breach{At: noon}}, Judged{At: noon, Verdict: ForTreatment, Trusted: true}}
+	events := []Event{Resplit{noon, 2000}, Ended{At: noon}, Ramped{noon}, Breached{Breach: Breach{At: noon}}, Judged{At: noon, Verdict: ForTreatment, Trusted: true}}
 	rapid.Check(t, func(t *rapid.T) {
 		e := example()
 		for _, i := range rapid.SliceOfN(rapid.IntRange(0, len(events)-1), 0, 12).Draw(t, "events") {
 			after, effects, err := Step(e, events[i])
 			if e.State != Running {
-				_, late := events[i].(Breached)
+				late := false
+				switch events[i].(type) {
+				case Breached, Ramped:
+					late = true
+				}
 				if !reflect.DeepEqual(after, e) || len(effects) > 0 || late != (err == nil) {
 					t.Fatalf("%T changed what is %s: %+v, %v", events[i], e.State, after, err)
 				}

@@ -29,7 +29,7 @@ The verdict may be looked at whenever one likes.`,
 
 func (a *app) abStartCommand() *cobra.Command {
 	request := &controlpb.StartExperimentRequest{}
-	var window time.Duration
+	var window, every time.Duration
 	c := &cobra.Command{
 		Use: "start NAME", Short: "Begin to split a model's traffic",
 		Long: `Begin to split the traffic of a model that names no version. The request key
@@ -40,15 +40,31 @@ Metrics are the mean of outcomes from 0 to 1. More is better of accuracy,
 acceptance, click, conversion, engagement, rating and success; less is better of
 complaint, correction, error and rejection.
 
+With --canary, the treatment's share goes up by itself, while it keeps its
+guardrails.
+
 A guardrail that the treatment breaks ends the experiment, and all traffic goes
 to the control. Without --guardrail these are error_rate=0.1 and empty=0.1.`,
 		Example: "  galley ab start headline-test --control news-topic@1 --treatment news-topic@2 --split 90/10 --metric accuracy\n" +
+			"  galley ab start careful --control news-topic:prod --treatment news-topic@5 --canary 1,5,25,50 --every 30m --metric complaint\n" +
 			"  galley ab start small-model --control news-topic:prod --treatment news-topic@5 --split 50/50 --metric click --unit key --guardrail error_rate=0.02 --guardrail p99=50ms",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Experiment = args[0]
 			if request.Unguarded && len(request.Guardrails) > 0 {
 				return usagef("ab start: --guardrail and --no-guardrails exclude each other")
+			}
+			if request.Canary != "" && cmd.Flags().Changed("split") {
+				return usagef("ab start: --split and --canary exclude each other")
+			}
+			if request.Canary == "" && every != 0 {
+				return usagef("ab start: --every needs --canary")
+			}
+			if request.Canary == "" && request.Split == "" {
+				request.Split = "50/50"
+			}
+			if every != 0 {
+				request.Every = durationpb.New(every)
 			}
 			if window != 0 {
 				request.Window = durationpb.New(window)
@@ -61,7 +77,9 @@ to the control. Without --guardrail these are error_rate=0.1 and empty=0.1.`,
 	f := c.Flags()
 	f.StringVar(&request.Control, "control", "", "version that traffic goes to so far")
 	f.StringVar(&request.Treatment, "treatment", "", "version that is tried")
-	f.StringVar(&request.Split, "split", "50/50", "percents of control and treatment")
+	f.StringVar(&request.Split, "split", "", "percents of control and treatment; 50/50 if not given")
+	f.StringVar(&request.Canary, "canary", "", "percents of the treatment that it goes up by itself: 1,5,25,50")
+	f.DurationVar(&every, "every", 0, "at the least, between the steps of --canary; 10m if not given")
 	f.StringVar(&request.Metric, "metric", "", "what outcomes are of")
 	f.StringVar(&request.Unit, "unit", "outcome", "what counts once: outcome, or key for the first outcome of each request key")
 	f.StringArrayVar(&request.Guardrails, "guardrail", nil, "error_rate=0.02, empty=0.1 or p99=50ms; may be repeated")
@@ -217,6 +235,8 @@ type experimentJSON struct {
 	Warnings    []string            `json:"warnings"`
 	Traffic     string              `json:"traffic"`
 	Guardrails  []string            `json:"guardrails"`
+	Canary      []float64           `json:"canary,omitempty"`
+	Next        *time.Time          `json:"next,omitempty"`
 	Breach      *experimentBreach   `json:"breach,omitempty"`
 	Winner      string              `json:"winner,omitempty"`
 	Forced      bool                `json:"forced,omitempty"`
@@ -266,6 +286,11 @@ func experimentOf(e *controlpb.Experiment) experimentJSON {
 	}
 	if b := e.GetBreach(); b != nil {
 		out.Breach = &experimentBreach{b.GetGuardrail(), b.GetValue(), b.GetAt().AsTime()}
+	}
+	out.Canary = e.GetCanary()
+	if e.GetNext() != nil {
+		at := e.GetNext().AsTime()
+		out.Next = &at
 	}
 	if e.GetEnded() != nil {
 		at := e.GetEnded().AsTime()
@@ -329,6 +354,9 @@ func (a *app) printExperiment(e *controlpb.Experiment) {
 		fmt.Fprintf(a.out, "rolled back: %s, and the treatment had %.4g\n", b.GetGuardrail(), b.GetValue())
 	}
 	fmt.Fprintf(a.out, "traffic goes to %s; guardrails: %s\n", e.GetTraffic(), strings.Join(orNone(e.GetGuardrails()), ", "))
+	if e.GetNext() != nil {
+		fmt.Fprintf(a.out, "the treatment may get more from %s on\n", e.GetNext().AsTime().Local().Format(time.DateTime))
+	}
 	for _, warning := range e.GetWarnings() {
 		fmt.Fprintf(a.out, "warning: %s\n", warning)
 	}

@@ -28,7 +28,9 @@ type Traffic struct {
 type ExperimentStart struct {
 	Name               string
 	Control, Treatment galley.Ref
-	Split              string // as experiment.ParseSplit reads it
+	Split              string        // as experiment.ParseSplit reads it; that of the canary's first step if empty
+	Canary             string        // as experiment.ParseRamp reads it; empty for fixed shares
+	Every              time.Duration // between the canary's steps; DefaultEvery if 0
 	Metric             string
 	Unit               string        // outcome if empty
 	Guards             []string      // as experiment.ParseGuard reads them; the default ones if nil
@@ -36,6 +38,9 @@ type ExperimentStart struct {
 	Window             time.Duration // of the guardrails; the default if 0
 	Minimum            int           // of requests in it; the default if 0
 }
+
+// DefaultEvery is how long a canary stays at a share at the least.
+const DefaultEvery = 10 * time.Minute
 
 // An ExperimentReport is an experiment with what it has come to.
 type ExperimentReport struct {
@@ -79,9 +84,21 @@ func (c *Control) newExperiment(ctx context.Context, by galley.Actor, s Experime
 	if e.Unit == "" {
 		e.Unit = experiment.PerOutcome
 	}
-	share, err := experiment.ParseSplit(s.Split)
-	if err != nil {
-		return e, err
+	share := 0
+	var err error
+	if s.Canary != "" {
+		if s.Every == 0 {
+			s.Every = DefaultEvery
+		}
+		if e.Ramp, err = experiment.ParseRamp(s.Canary, s.Every); err != nil {
+			return e, err
+		}
+		share = e.Ramp.Shares[0]
+	}
+	if s.Split != "" || e.Ramp == nil {
+		if share, err = experiment.ParseSplit(s.Split); err != nil {
+			return e, err
+		}
 	}
 	e.Stages = []experiment.Stage{{Treatment: share, Since: now}}
 	if e.Metric, err = experiment.ParseMetric(s.Metric); err != nil {
@@ -259,7 +276,7 @@ func (c *Control) SplitExperiment(ctx context.Context, by galley.Actor, name, sp
 	if err != nil {
 		return ExperimentReport{}, err
 	}
-	return c.stepExperiment(ctx, name, by, "experiment.split", "split "+experiment.FormatSplit(share), func(store.ExperimentRecord) experiment.Event {
+	return c.stepExperiment(ctx, name, by, "experiment.split", "", func(store.ExperimentRecord) experiment.Event {
 		return experiment.Resplit{At: c.now(), Treatment: share}
 	})
 }
@@ -308,6 +325,9 @@ func (c *Control) stepExperiment(ctx context.Context, name string, by galley.Act
 			return change, err
 		}
 		change.Commit = store.Commit{By: by, At: after.Updated, Action: action, Detail: detail}
+		if detail == "" && len(after.Stages) > len(r.Stages) {
+			change.Commit.Detail = "split " + experiment.FormatSplit(after.Stage().Treatment)
+		}
 		if d := after.Decision; d != nil {
 			change.Commit.Detail = fmt.Sprintf("winner %s %s", d.Winner, after.Ref(d.Winner))
 			if d.Forced {

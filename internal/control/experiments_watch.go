@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type routes struct {
 	mu      sync.Mutex
 	live    map[string]*experiment.Route    // by model
 	broken  map[string]*experiment.Breached // by experiment: what is not stored yet
+	kept    map[string]time.Time            // canaries that may go up, by experiment: since when
 	passing []store.ExperimentCounts        // of routes that were replaced, not stored yet
 }
 
@@ -110,7 +112,7 @@ func (c *Control) openExperiments(ctx context.Context) error {
 		return err
 	}
 	c.outcomes = outcomes{signer: experiment.NewSigner(key), targets: map[uint32]*outcomeTarget{}}
-	c.routes = routes{live: map[string]*experiment.Route{}, broken: map[string]*experiment.Breached{}}
+	c.routes = routes{live: map[string]*experiment.Route{}, broken: map[string]*experiment.Breached{}, kept: map[string]time.Time{}}
 	routing, err := c.store.Routing(ctx, "")
 	if err != nil {
 		return err
@@ -123,18 +125,34 @@ func (c *Control) openExperiments(ctx context.Context) error {
 	return nil
 }
 
-// watchExperiments looks at guardrails and stores counts until ctx ends.
+// watchExperiments looks at guardrails, and stores what becomes of experiments,
+// until ctx ends. Who looks never waits for who stores.
 func (c *Control) watchExperiments(ctx context.Context) {
-	guard, count := time.NewTicker(guardTime), time.NewTicker(countTime)
-	defer guard.Stop()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() {
+		guard := time.NewTicker(guardTime)
+		defer guard.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-guard.C:
+				c.guard(c.now())
+			}
+		}
+	})
+	store, count := time.NewTicker(guardTime), time.NewTicker(countTime)
+	defer store.Stop()
 	defer count.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			c.countedAtLast(ctx)
 			return
-		case <-guard.C:
-			c.guard(ctx)
+		case <-store.C:
+			c.rollBackBroken(ctx)
+			c.rampUp(ctx)
 		case <-count.C:
 			if err := c.countAnswers(ctx); err != nil {
 				c.log.Error("answers of experiments are not counted; it is tried again", "error", err)
@@ -152,42 +170,59 @@ func (c *Control) countedAtLast(ctx context.Context) {
 	}
 }
 
-// guard ends the experiments whose treatment breaks a guardrail: requests go
-// to control at once, before the end is stored, which is tried until it is.
-func (c *Control) guard(ctx context.Context) {
-	now := c.now()
+// guard takes the requests from treatments that break a guardrail: they go to
+// control at once.
+func (c *Control) guard(now time.Time) {
 	c.routes.mu.Lock()
+	defer c.routes.mu.Unlock()
 	for model, r := range c.routes.live {
 		if !r.Live() {
 			continue
 		}
 		figures := r.Figures(now)
-		broken, is := r.Guards.Judge(figures[experiment.Treatment])
-		if !is {
-			continue
+		treatment := figures[experiment.Treatment]
+		broken, is := r.Guards.Judge(treatment)
+		switch {
+		case is:
+			c.routes.broken[r.Name] = &experiment.Breached{Breach: experiment.Breach{
+				Guard: broken, Value: treatment.Value(broken.Measure), Figures: figures, At: now,
+			}}
+			c.setRoute(model, r.Held())
+		case !r.Due.IsZero() && !now.Before(r.Due) && treatment.Requests >= int64(r.Guards.MinimumRequests):
+			c.routes.kept[r.Name] = now
 		}
-		c.routes.broken[r.Name] = &experiment.Breached{Breach: experiment.Breach{
-			Guard: broken, Value: figures[experiment.Treatment].Value(broken.Measure), Figures: figures, At: now,
-		}}
-		c.setRoute(model, r.Held())
 	}
-	var ends []string
-	for name := range c.routes.broken {
-		ends = append(ends, name)
-	}
+}
+
+// rollBackBroken stores the ends of experiments whose guardrails are broken, and
+// tries again later what cannot be stored.
+func (c *Control) rollBackBroken(ctx context.Context) {
+	c.routes.mu.Lock()
+	broken := maps.Clone(c.routes.broken)
 	c.routes.mu.Unlock()
-	for _, name := range ends {
-		if err := c.rollBack(ctx, name); err != nil && ctx.Err() == nil {
+	for name, breached := range broken {
+		if err := c.rollBack(ctx, name, *breached); err != nil && ctx.Err() == nil {
 			c.log.Error("the end of an experiment cannot be stored; it is tried again", "experiment", name, "error", err)
 		}
 	}
 }
 
-// rollBack stores the end of an experiment by a guardrail.
-func (c *Control) rollBack(ctx context.Context, name string) error {
+// rampUp gives the treatments of canaries more that kept their guardrails.
+func (c *Control) rampUp(ctx context.Context) {
 	c.routes.mu.Lock()
-	breached := *c.routes.broken[name]
+	kept := c.routes.kept
+	c.routes.kept = map[string]time.Time{}
 	c.routes.mu.Unlock()
+	for name, at := range kept {
+		_, err := c.stepExperiment(ctx, name, galley.System, "experiment.ramp", "", func(store.ExperimentRecord) experiment.Event { return experiment.Ramped{At: at} })
+		if err != nil && ctx.Err() == nil {
+			c.log.Error("a canary cannot go up; it is tried again", "experiment", name, "error", err)
+		}
+	}
+}
+
+// rollBack stores the end of an experiment by a guardrail.
+func (c *Control) rollBack(ctx context.Context, name string, breached experiment.Breached) error {
 	e, _, err := c.store.ChangeExperiment(ctx, name, func(r store.ExperimentRecord) (store.ExperimentChange, error) {
 		breached.Prod = r.Prod.Generation
 		after, effects, err := experiment.Step(r.Experiment, breached)

@@ -28,7 +28,7 @@ func NewExperiments(c *control.Control) *Experiments { return &Experiments{contr
 func (s *Experiments) StartExperiment(ctx context.Context, r *controlpb.StartExperimentRequest) (*controlpb.Experiment, error) {
 	start := control.ExperimentStart{
 		Name: r.GetExperiment(), Split: r.GetSplit(), Metric: r.GetMetric(), Unit: r.GetUnit(), Guards: r.GetGuardrails(), Unguarded: r.GetUnguarded(),
-		Window: r.GetWindow().AsDuration(), Minimum: int(r.GetMinimumRequests()),
+		Canary: r.GetCanary(), Every: r.GetEvery().AsDuration(), Window: r.GetWindow().AsDuration(), Minimum: int(r.GetMinimumRequests()),
 	}
 	var err error
 	if start.Control, err = galley.ParseRef(r.GetControl()); err != nil {
@@ -100,6 +100,14 @@ func experimentOf(r control.ExperimentReport) *controlpb.Experiment {
 	}
 	for _, g := range r.Guards.Rules {
 		out.Guardrails = append(out.Guardrails, g.String())
+	}
+	if r.Ramp != nil {
+		for _, share := range r.Ramp.Shares {
+			out.Canary = append(out.Canary, experiment.Stage{Treatment: share}.Share(experiment.Treatment))
+		}
+	}
+	if _, at, ok := r.Next(); ok {
+		out.Next = timestamppb.New(at)
 	}
 	for _, a := range experiment.Arms {
 		arm := r.Arms[a]

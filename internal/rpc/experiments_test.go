@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	controlpb "galley/api/control/v1"
@@ -503,5 +504,35 @@ func TestARestartKeepsTheArms(t *testing.T) {
 	}
 	if e, err := d.experiments.StopExperiment(t.Context(), &controlpb.StopExperimentRequest{Experiment: "test", Reason: "enough"}); err != nil || e.GetState() != "stopped" || e.GetTraffic() != "news@6" {
 		t.Errorf("%v, %v", e, err)
+	}
+}
+
+// TestACanary: the treatment gets more by itself while it is asked, and none
+// while it is not.
+func TestACanary(t *testing.T) {
+	d := newDesk(t)
+	e := d.start(t, func(r *controlpb.StartExperimentRequest) {
+		r.Split, r.Canary, r.Every, r.MinimumRequests = "", "10,40,90", durationpb.New(time.Second), 10
+	})
+	if e.GetArms()[1].GetShare() != 0.1 || len(e.GetCanary()) != 3 || e.GetNext() == nil {
+		t.Errorf("%v", e)
+	}
+	time.Sleep(1300 * time.Millisecond)
+	if e := d.show(t); e.GetArms()[1].GetShare() != 0.1 {
+		t.Errorf("without a request it has %g", e.GetArms()[1].GetShare())
+	}
+	for deadline := time.Now().Add(20 * time.Second); d.show(t).GetArms()[1].GetShare() < 0.9; {
+		for i := range 100 {
+			d.classify(t, fmt.Sprint(i))
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v", d.show(t))
+		}
+	}
+	if entry := d.lastAudit(t, "experiment.ramp"); entry.GetActor() != "galley" || entry.GetDetail() != "split 10/90" {
+		t.Errorf("%v", entry)
+	}
+	if e := d.show(t); e.GetNext() != nil || e.GetState() != "running" {
+		t.Errorf("%v", e)
 	}
 }

@@ -38,6 +38,8 @@ type StartExperimentRequest struct {
 	Unguarded       bool                   `protobuf:"varint,8,opt,name=unguarded,proto3" json:"unguarded,omitempty"`                                     // no guardrails at all
 	Window          *durationpb.Duration   `protobuf:"bytes,9,opt,name=window,proto3" json:"window,omitempty"`                                            // of the guardrails; 10s if not given
 	MinimumRequests int32                  `protobuf:"varint,10,opt,name=minimum_requests,json=minimumRequests,proto3" json:"minimum_requests,omitempty"` // of the treatment in it, to judge; 50 if not given
+	Canary          string                 `protobuf:"bytes,11,opt,name=canary,proto3" json:"canary,omitempty"`                                           // instead of split: the treatment's percents, which go up by themselves: 1,5,25,50
+	Every           *durationpb.Duration   `protobuf:"bytes,12,opt,name=every,proto3" json:"every,omitempty"`                                             // at the least, between its steps; 10m if not given
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -140,6 +142,20 @@ func (x *StartExperimentRequest) GetMinimumRequests() int32 {
 		return x.MinimumRequests
 	}
 	return 0
+}
+
+func (x *StartExperimentRequest) GetCanary() string {
+	if x != nil {
+		return x.Canary
+	}
+	return ""
+}
+
+func (x *StartExperimentRequest) GetEvery() *durationpb.Duration {
+	if x != nil {
+		return x.Every
+	}
+	return nil
 }
 
 type ListExperimentsRequest struct {
@@ -470,6 +486,8 @@ type Experiment struct {
 	By                  string                 `protobuf:"bytes,20,opt,name=by,proto3" json:"by,omitempty"` // who started it
 	Started             *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=started,proto3" json:"started,omitempty"`
 	Ended               *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=ended,proto3" json:"ended,omitempty"`
+	Canary              []float64              `protobuf:"fixed64,23,rep,packed,name=canary,proto3" json:"canary,omitempty"` // the treatment's shares, from 0 to 1
+	Next                *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=next,proto3" json:"next,omitempty"`              // when the canary may go up
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -654,6 +672,20 @@ func (x *Experiment) GetStarted() *timestamppb.Timestamp {
 func (x *Experiment) GetEnded() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Ended
+	}
+	return nil
+}
+
+func (x *Experiment) GetCanary() []float64 {
+	if x != nil {
+		return x.Canary
+	}
+	return nil
+}
+
+func (x *Experiment) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
 	}
 	return nil
 }
@@ -930,7 +962,7 @@ var File_control_v1_experiments_proto protoreflect.FileDescriptor
 
 const file_control_v1_experiments_proto_rawDesc = "" +
 	"\n" +
-	"\x1ccontrol/v1/experiments.proto\x12\x11galley.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n" +
+	"\x1ccontrol/v1/experiments.proto\x12\x11galley.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x03\n" +
 	"\x16StartExperimentRequest\x12\x1e\n" +
 	"\n" +
 	"experiment\x18\x01 \x01(\tR\n" +
@@ -946,7 +978,9 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"\tunguarded\x18\b \x01(\bR\tunguarded\x121\n" +
 	"\x06window\x18\t \x01(\v2\x19.google.protobuf.DurationR\x06window\x12)\n" +
 	"\x10minimum_requests\x18\n" +
-	" \x01(\x05R\x0fminimumRequests\".\n" +
+	" \x01(\x05R\x0fminimumRequests\x12\x16\n" +
+	"\x06canary\x18\v \x01(\tR\x06canary\x12/\n" +
+	"\x05every\x18\f \x01(\v2\x19.google.protobuf.DurationR\x05every\".\n" +
 	"\x16ListExperimentsRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x05R\x05limit\"Z\n" +
 	"\x17ListExperimentsResponse\x12?\n" +
@@ -971,7 +1005,7 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"experiment\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x16\n" +
 	"\x06winner\x18\x03 \x01(\tR\x06winner\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xff\x05\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xc7\x06\n" +
 	"\n" +
 	"Experiment\x12\x1e\n" +
 	"\n" +
@@ -1002,7 +1036,9 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"\x06reason\x18\x13 \x01(\tR\x06reason\x12\x0e\n" +
 	"\x02by\x18\x14 \x01(\tR\x02by\x124\n" +
 	"\astarted\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
-	"\x05ended\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\"\x95\x02\n" +
+	"\x05ended\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x16\n" +
+	"\x06canary\x18\x17 \x03(\x01R\x06canary\x12.\n" +
+	"\x04next\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\"\x95\x02\n" +
 	"\rExperimentArm\x12\x10\n" +
 	"\x03arm\x18\x01 \x01(\tR\x03arm\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x14\n" +
@@ -1066,32 +1102,34 @@ var file_control_v1_experiments_proto_goTypes = []any{
 }
 var file_control_v1_experiments_proto_depIdxs = []int32{
 	11, // 0: galley.control.v1.StartExperimentRequest.window:type_name -> google.protobuf.Duration
-	7,  // 1: galley.control.v1.ListExperimentsResponse.experiments:type_name -> galley.control.v1.Experiment
-	8,  // 2: galley.control.v1.Experiment.arms:type_name -> galley.control.v1.ExperimentArm
-	11, // 3: galley.control.v1.Experiment.window:type_name -> google.protobuf.Duration
-	9,  // 4: galley.control.v1.Experiment.breach:type_name -> galley.control.v1.ExperimentBreach
-	12, // 5: galley.control.v1.Experiment.started:type_name -> google.protobuf.Timestamp
-	12, // 6: galley.control.v1.Experiment.ended:type_name -> google.protobuf.Timestamp
-	12, // 7: galley.control.v1.ExperimentBreach.at:type_name -> google.protobuf.Timestamp
-	10, // 8: galley.control.v1.ExperimentBreach.figures:type_name -> galley.control.v1.ExperimentFigures
-	11, // 9: galley.control.v1.ExperimentFigures.p99:type_name -> google.protobuf.Duration
-	0,  // 10: galley.control.v1.Experiments.StartExperiment:input_type -> galley.control.v1.StartExperimentRequest
-	1,  // 11: galley.control.v1.Experiments.ListExperiments:input_type -> galley.control.v1.ListExperimentsRequest
-	3,  // 12: galley.control.v1.Experiments.GetExperiment:input_type -> galley.control.v1.ExperimentRequest
-	4,  // 13: galley.control.v1.Experiments.SplitExperiment:input_type -> galley.control.v1.SplitExperimentRequest
-	5,  // 14: galley.control.v1.Experiments.StopExperiment:input_type -> galley.control.v1.StopExperimentRequest
-	6,  // 15: galley.control.v1.Experiments.DecideExperiment:input_type -> galley.control.v1.DecideExperimentRequest
-	7,  // 16: galley.control.v1.Experiments.StartExperiment:output_type -> galley.control.v1.Experiment
-	2,  // 17: galley.control.v1.Experiments.ListExperiments:output_type -> galley.control.v1.ListExperimentsResponse
-	7,  // 18: galley.control.v1.Experiments.GetExperiment:output_type -> galley.control.v1.Experiment
-	7,  // 19: galley.control.v1.Experiments.SplitExperiment:output_type -> galley.control.v1.Experiment
-	7,  // 20: galley.control.v1.Experiments.StopExperiment:output_type -> galley.control.v1.Experiment
-	7,  // 21: galley.control.v1.Experiments.DecideExperiment:output_type -> galley.control.v1.Experiment
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 1: galley.control.v1.StartExperimentRequest.every:type_name -> google.protobuf.Duration
+	7,  // 2: galley.control.v1.ListExperimentsResponse.experiments:type_name -> galley.control.v1.Experiment
+	8,  // 3: galley.control.v1.Experiment.arms:type_name -> galley.control.v1.ExperimentArm
+	11, // 4: galley.control.v1.Experiment.window:type_name -> google.protobuf.Duration
+	9,  // 5: galley.control.v1.Experiment.breach:type_name -> galley.control.v1.ExperimentBreach
+	12, // 6: galley.control.v1.Experiment.started:type_name -> google.protobuf.Timestamp
+	12, // 7: galley.control.v1.Experiment.ended:type_name -> google.protobuf.Timestamp
+	12, // 8: galley.control.v1.Experiment.next:type_name -> google.protobuf.Timestamp
+	12, // 9: galley.control.v1.ExperimentBreach.at:type_name -> google.protobuf.Timestamp
+	10, // 10: galley.control.v1.ExperimentBreach.figures:type_name -> galley.control.v1.ExperimentFigures
+	11, // 11: galley.control.v1.ExperimentFigures.p99:type_name -> google.protobuf.Duration
+	0,  // 12: galley.control.v1.Experiments.StartExperiment:input_type -> galley.control.v1.StartExperimentRequest
+	1,  // 13: galley.control.v1.Experiments.ListExperiments:input_type -> galley.control.v1.ListExperimentsRequest
+	3,  // 14: galley.control.v1.Experiments.GetExperiment:input_type -> galley.control.v1.ExperimentRequest
+	4,  // 15: galley.control.v1.Experiments.SplitExperiment:input_type -> galley.control.v1.SplitExperimentRequest
+	5,  // 16: galley.control.v1.Experiments.StopExperiment:input_type -> galley.control.v1.StopExperimentRequest
+	6,  // 17: galley.control.v1.Experiments.DecideExperiment:input_type -> galley.control.v1.DecideExperimentRequest
+	7,  // 18: galley.control.v1.Experiments.StartExperiment:output_type -> galley.control.v1.Experiment
+	2,  // 19: galley.control.v1.Experiments.ListExperiments:output_type -> galley.control.v1.ListExperimentsResponse
+	7,  // 20: galley.control.v1.Experiments.GetExperiment:output_type -> galley.control.v1.Experiment
+	7,  // 21: galley.control.v1.Experiments.SplitExperiment:output_type -> galley.control.v1.Experiment
+	7,  // 22: galley.control.v1.Experiments.StopExperiment:output_type -> galley.control.v1.Experiment
+	7,  // 23: galley.control.v1.Experiments.DecideExperiment:output_type -> galley.control.v1.Experiment
+	18, // [18:24] is the sub-list for method output_type
+	12, // [12:18] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_experiments_proto_init() }
