@@ -57,7 +57,7 @@ func TestPairedBootstrapProperties(t *testing.T) {
 		labels := rapid.IntRange(2, 5).Draw(t, "labels")
 		label := rapid.IntRange(0, labels-1)
 		ab, ba, a, b := newTriples(), newTriples(), counts{}, counts{}
-		for range rapid.IntRange(1, 60).Draw(t, "rows") {
+		for range rapid.IntRange(1, 20).Draw(t, "rows") {
 			gold, x, y := label.Draw(t, "gold"), label.Draw(t, "a"), label.Draw(t, "b")
 			ab.add(gold, x, y)
 			ba.add(gold, y, x)

@@ -87,6 +87,7 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 					return nil
 				}
 				printReport(a.out, r.GetReport().AsMap(), "")
+				printCost(a.out, report.Resources)
 				printContests(a.out, report)
 				return printRobustness(a.out, report.Robustness)
 			})
@@ -164,7 +165,6 @@ func printReport(w io.Writer, r map[string]any, indent string) {
 		peak, _ := resources["peak_bytes"].(float64)
 		fmt.Fprintf(w, "%s  resources  %.0f rows a second, %.1f MiB on disk, %.0f MiB peak of the process\n", indent, resources["rows_per_second"], size/mib, peak/mib)
 	}
-	printCost(w, r, indent+"  ")
 	if gate, ok := r["gate"].(map[string]any); ok {
 		printGate(w, gate, indent+"  ")
 	}

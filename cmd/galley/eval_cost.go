@@ -3,26 +3,23 @@ package main
 import (
 	"fmt"
 	"io"
+
+	"galley/evals"
 )
 
 // printCost writes for people what a thousand rows take of processors, money
 // and energy.
-func printCost(w io.Writer, r map[string]any, indent string) {
-	resources, _ := r["resources"].(map[string]any)
-	if seconds, ok := resources["cpu_seconds_per_thousand"].(float64); ok {
-		fmt.Fprintf(w, "%sa thousand  %.4g CPU seconds", indent, seconds)
-		if cost, ok := resources["cost"].(map[string]any); ok {
-			fmt.Fprintf(w, ", costs %.4g at %v a CPU hour", cost["per_thousand"], cost["per_cpu_hour"])
-		}
-		fmt.Fprintln(w)
+func printCost(w io.Writer, r evals.Resources) {
+	fmt.Fprintf(w, "  a thousand rows take %.4g CPU seconds", r.CPUSecondsPerThousand)
+	if c := r.Cost; c != nil {
+		fmt.Fprintf(w, ", which cost %.4g at %v a CPU hour", c.PerThousand, c.PerCPUHour)
 	}
-	energy, ok := resources["energy"].(map[string]any)
-	if !ok {
-		return
+	fmt.Fprintln(w)
+	switch e := r.Energy; {
+	case e == nil:
+	case e.NotMeasured != "":
+		fmt.Fprintf(w, "  energy is not measured: %s\n", e.NotMeasured)
+	default:
+		fmt.Fprintf(w, "  energy of a thousand rows: %.4g J at %.3g W (%s)\n", e.PerThousand, e.Watts, e.Source)
 	}
-	if why, ok := energy["not_measured"].(string); ok {
-		fmt.Fprintf(w, "%senergy     not measured: %s\n", indent, why)
-		return
-	}
-	fmt.Fprintf(w, "%senergy     %.4g J a thousand rows, %.3g W (%v)\n", indent, energy["joules_per_thousand"], energy["watts"], energy["source"])
 }

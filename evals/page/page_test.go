@@ -177,7 +177,7 @@ func TestSparseAndLarge(t *testing.T) {
 		wide.Labels = append(wide.Labels, evals.LabelScore{Label: fmt.Sprint("label ", i), N: i, F1: float64(i) / 1e4})
 	}
 	for i := range evals.MaxConfusionLabels {
-		wide.Confusion.Labels = append(wide.Confusion.Labels, strings.Repeat("长", i))
+		wide.Confusion.Labels = append(wide.Confusion.Labels, strings.Repeat("长", i%10))
 		wide.Confusion.Counts = append(wide.Confusion.Counts, slices.Repeat([]int{i}, evals.MaxConfusionLabels))
 	}
 	for i := range 300 {
