@@ -3,6 +3,7 @@ package quantize
 import (
 	"context"
 	"iter"
+	"runtime/debug"
 
 	"galley"
 	"galley/onnx"
@@ -113,6 +114,10 @@ func openFor(ctx context.Context, opener session.Opener, m *onnx.Model, values [
 }
 
 func open(ctx context.Context, opener session.Opener, m *onnx.Model, threads int, label string) (session.Session, error) {
+	// A graph's bytes are large beside all else that is held here. What was read
+	// before, and then these bytes, would stay until the next collection.
+	debug.FreeOSMemory()
+	defer debug.FreeOSMemory()
 	data, err := onnx.Marshal(m)
 	if err != nil {
 		return nil, err

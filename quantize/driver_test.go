@@ -152,6 +152,9 @@ func read(t *testing.T, bundle string) written {
 }
 
 func TestDriver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("quantises and measures a model seven times")
+	}
 	m := trainedModel(t)
 	for _, lines := range []string{
 		"method: dynamic\n",
@@ -202,6 +205,9 @@ func TestDriver(t *testing.T) {
 				if !strings.Contains(log, want) {
 					t.Errorf("no word of %q in\n%s", want, log)
 				}
+			}
+			if w.Ranges == nil {
+				return // the graph is a function of the weights alone
 			}
 			again, _, err := run(t, m.request(t, lines))
 			if err != nil {

@@ -21,18 +21,12 @@ type Histogram struct {
 
 // Add counts values.
 func (h *Histogram) Add(values []float32) {
-	low, high, bad := float32(0), float32(0), float32(0)
-	for _, x := range values {
-		low, high = min(low, x), max(high, x)
-		bad += x - x
-	}
-	if bad != 0 {
+	r, ok := rangeOf(values)
+	if !ok {
 		values = h.finite(values)
-		low, high = 0, 0
-		for _, x := range values {
-			low, high = min(low, x), max(high, x)
-		}
+		r, _ = rangeOf(values)
 	}
+	low, high := r.Low, r.High
 	h.Range = Range{min(h.Range.Low, low), max(h.Range.High, high)}
 	h.Values += int64(len(values))
 	if h.counts == nil {
