@@ -159,5 +159,5 @@ func TestWriteFileKeepsTheOldOne(t *testing.T) {
 	_, err = ReadFile(filepath.Join(dir, "none.onnx"), ReadOptions{})
 	checkError(t, err, galley.NotFound, "there is no such file")
 	_, err = ReadFile(dir, ReadOptions{})
-	checkError(t, err, galley.DataLoss, "cannot be read")
+	checkError(t, err, galley.InvalidArgument, "is a folder, not a file")
 }

@@ -3,7 +3,6 @@ package onnx
 import (
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"galley"
 	onnxpb "galley/api/onnx/v1"
+	"galley/internal/durable"
 )
 
 // ReadOptions say what a model may be.
@@ -48,7 +48,7 @@ func Read(r io.Reader, opts ReadOptions) (*Model, error) {
 func ReadFile(path string, opts ReadOptions) (*Model, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, durable.ReadError(path, err)
 	}
 	defer f.Close()
 	hint := int64(0)
@@ -57,11 +57,11 @@ func ReadFile(path string, opts ReadOptions) (*Model, error) {
 	}
 	data, err := readAll(f, opts.Limits.withDefaults().Bytes, hint)
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, durable.ReadError(path, err)
 	}
 	external, err := openExternal(filepath.Dir(path))
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, durable.ReadError(path, err)
 	}
 	defer external.close()
 	m, err := unmarshal(data, opts, external)
@@ -118,7 +118,7 @@ func readAll(r io.Reader, limit, hint int64) ([]byte, error) {
 			return data, nil
 		}
 		if err != nil {
-			return nil, galley.Errorf(galley.DataLoss, "model", "cannot be read: %w", err)
+			return nil, durable.ReadError("model", err)
 		}
 		if len(data) == cap(data) {
 			data = slices.Grow(data, cap(data))
@@ -129,18 +129,4 @@ func readAll(r io.Reader, limit, hint int64) ([]byte, error) {
 func tooLarge(limit int64) error {
 	return galley.Errorf(galley.ResourceExhausted, "model", "is larger than %d bytes", limit).
 		WithRemedy("store its tensors as external data")
-}
-
-func fileError(path string, err error) error {
-	var e *galley.Error
-	switch {
-	case errors.As(err, &e):
-		return err
-	case errors.Is(err, fs.ErrNotExist):
-		return galley.Errorf(galley.NotFound, path, "there is no such file")
-	case errors.Is(err, fs.ErrPermission):
-		return galley.Errorf(galley.PermissionDenied, path, "may not be read: %w", err)
-	default:
-		return galley.Errorf(galley.Unknown, path, "%w", err)
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"galley"
 	onnxpb "galley/api/onnx/v1"
+	"galley/internal/durable"
 )
 
 // Marshal writes a model as the bytes of an ONNX file. Equal models give
@@ -60,27 +61,7 @@ func WriteFile(path string, m *Model, opts WriteOptions) error {
 	if err != nil {
 		return err
 	}
-	return writeError(path, replaceFile(dir, base, data))
-}
-
-// replaceFile writes data to a temporary file, syncs it and renames it.
-func replaceFile(dir, base string, data []byte) error {
-	tmp, err := os.CreateTemp(dir, "."+base+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // fails once it is renamed
-	defer tmp.Close()
-	if _, err := tmp.Write(data); err != nil {
-		return err
-	}
-	if err := settle(tmp); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(dir, base)); err != nil {
-		return err
-	}
-	return syncFolder(dir)
+	return writeError(path, durable.Write(path, 0o644, data))
 }
 
 // settle makes a temporary file readable as others are, and durable.
@@ -92,17 +73,6 @@ func settle(f *os.File) error {
 		return err
 	}
 	return f.Close()
-}
-
-// syncFolder makes renames in a folder durable, where the system can.
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_ = f.Sync() // not all file systems can sync a folder
-	return nil
 }
 
 func writeError(path string, err error) error {

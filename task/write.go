@@ -1,12 +1,11 @@
 package task
 
 import (
-	"bytes"
-	"io"
 	"os"
 	"path/filepath"
 
 	"galley/feature/text"
+	"galley/internal/durable"
 	"galley/onnx"
 )
 
@@ -33,41 +32,23 @@ func WriteBundle(dir string, m *onnx.Model, config *Config, tokenizer *text.Toke
 		name string
 		data []byte
 	}{{ModelFile, graph}, {ConfigFile, settings}} {
-		if err := writeFile(filepath.Join(temporary, f.name), bytes.NewReader(f.data)); err != nil {
+		if err := durable.Write(filepath.Join(temporary, f.name), 0o644, f.data); err != nil {
 			return err
 		}
 	}
 	if err := WriteTokenizer(filepath.Join(temporary, TokenizerFile), tokenizer); err != nil {
 		return err
 	}
-	return os.Rename(temporary, dir)
+	if err := os.Rename(temporary, dir); err != nil {
+		return err
+	}
+	return durable.SyncFolder(filepath.Dir(dir))
 }
 
 // WriteTokenizer writes a tokenizer.json, whole or not at all.
 func WriteTokenizer(path string, tokenizer *text.Tokenizer) error {
-	var b bytes.Buffer
-	if _, err := tokenizer.WriteTo(&b); err != nil {
+	return durable.Replace(path, 0o644, func(f *os.File) error {
+		_, err := tokenizer.WriteTo(f)
 		return err
-	}
-	temporary := path + ".tmp"
-	if err := writeFile(temporary, &b); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
-}
-
-// writeFile writes a file and waits until it is on disk.
-func writeFile(path string, r io.Reader) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	})
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"galley"
 	"galley/internal/control"
+	"galley/internal/durable"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -55,21 +55,17 @@ func writeBackup(ctx context.Context, c *client, path string) (*controlpb.Backup
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part") // for this user only
-	if err != nil {
+	var s *controlpb.BackupSummary
+	var failed error
+	err = durable.Replace(path, 0o600, func(f *os.File) error {
+		s, failed = receiveBackup(stream.Recv, f)
+		return failed
+	})
+	switch {
+	case failed != nil: // the server's word, or one that is worded already
+		return nil, failed
+	case err != nil:
 		return nil, fileError(path, err)
-	}
-	s, err := receiveBackup(stream.Recv, f)
-	if flushed := errors.Join(f.Sync(), f.Close()); err == nil && flushed != nil {
-		err = fileError(path, flushed)
-	}
-	if err == nil {
-		if err = os.Rename(f.Name(), path); err != nil {
-			err = fileError(path, err)
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
 	}
 	return s, nil
 }

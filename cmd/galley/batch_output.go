@@ -16,6 +16,8 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/durable"
+	"path/filepath"
 )
 
 // A scored row is a row of the output. Line is where it stands in the input;
@@ -189,15 +191,12 @@ func (p *batchPart) close() { _ = p.file.Close() } // what is to stay has been s
 func (p *batchPart) finish(s *batchState) error {
 	var err error
 	if s.Output == "parquet" {
-		err = writeDurably(s.out, func(to *os.File) error { return p.parquet(to, s.Labels) })
-	} else if err = os.Rename(p.path, s.out); err != nil {
-		err = fileError(s.out, err)
-	}
-	if err == nil {
-		err = syncFolder(s.out)
+		err = durable.Replace(s.out, 0o644, func(to *os.File) error { return p.parquet(to, s.Labels) })
+	} else if err = os.Rename(p.path, s.out); err == nil {
+		err = durable.SyncFolder(filepath.Dir(s.out))
 	}
 	if err != nil {
-		return err
+		return fileErrorOf(s.out, err)
 	}
 	return s.remove()
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/durable"
 )
 
 // A batchState says how far a batch prediction has come. It lies beside the
@@ -112,39 +112,8 @@ func (s *batchState) save(part *batchPart) error {
 	if err != nil {
 		return err
 	}
-	return writeDurably(s.path, func(f *os.File) error { _, err := f.Write(data); return err })
-}
-
-// writeDurably writes a file whole or not at all.
-func writeDurably(path string, write func(*os.File) error) error {
-	temporary := path + ".tmp"
-	f, err := os.Create(temporary)
-	if err != nil {
-		return fileError(temporary, err)
-	}
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		os.Remove(temporary)
-		return fileError(path, err)
-	}
-	return syncFolder(path)
-}
-
-// syncFolder makes a rename in a file's folder durable.
-func syncFolder(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fileError(path, err)
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
-		return fileError(path, err)
+	if err := durable.Write(s.path, 0o644, data); err != nil {
+		return fileError(s.path, err)
 	}
 	return nil
 }

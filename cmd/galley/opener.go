@@ -73,11 +73,11 @@ type cautious struct {
 func (c cautious) OpenFile(ctx context.Context, path string, opts session.Options) (session.Session, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, galley.Errorf(galley.DataLoss, opts.Label, "its graph cannot be read: %w", err)
+		return nil, probe.Unreadable(opts.Label, err)
 	}
 	digest, _, err := galley.DigestReader(f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, galley.Errorf(galley.DataLoss, opts.Label, "its graph cannot be read: %w", err)
+		return nil, probe.Unreadable(opts.Label, err)
 	}
 	if err := c.prober.Check(ctx, digest, path, opts.Label); err != nil {
 		return nil, err

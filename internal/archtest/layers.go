@@ -21,6 +21,7 @@ var layers = map[string]layer{
 	"galley/internal/audit":      1,
 	"galley/internal/auth":       1,
 	"galley/internal/backup":     1,
+	"galley/internal/durable":    1,
 	"galley/internal/faults":     1, // of tests
 	"galley/internal/kernel":     1,
 	"galley/internal/parquet":    1,
@@ -64,9 +65,10 @@ var layers = map[string]layer{
 // within lists the imports inside a layer; there are no others.
 var within = map[string][]string{
 	"galley/dataset":      {"galley/internal/parquet"},
+	"galley/onnx":         {"galley/internal/durable"},
 	"galley/onnx/grad":    {"galley/onnx"},
 	"galley/onnx/session": {"galley/onnx"},
-	"galley/task":         {"galley/onnx", "galley/onnx/session", "galley/feature/text", "galley/dataset"},
+	"galley/task":         {"galley/onnx", "galley/onnx/session", "galley/feature/text", "galley/dataset", "galley/internal/durable"},
 
 	"galley/distill":                   {"galley/trainer/engine"},
 	"galley/evals":                     {"galley/evals/perturb"},

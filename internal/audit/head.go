@@ -53,7 +53,7 @@ func (h SignedHead) Check() error {
 	}
 	switch _, err := galley.ParseDigest(string(h.Digest)); {
 	case h.Format != headFormat:
-		return wrong("is no head of an audit log: its format is %q, not %q", clip(h.Format), headFormat)
+		return wrong("is no head of an audit log: its format is %q, not %q", galley.Clip(h.Format, 40), headFormat)
 	case h.Entries < 0:
 		return wrong("has %d entries", h.Entries)
 	case err != nil:
@@ -75,12 +75,4 @@ func (h SignedHead) Encode() ([]byte, error) {
 		return nil, galley.Errorf(galley.InvalidArgument, "head", "cannot be written: %w", err)
 	}
 	return append(data, '\n'), nil
-}
-
-func clip(s string) string {
-	const most = 40
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

@@ -27,7 +27,7 @@ func ParseRole(s string) (Role, error) {
 	if r := Role(s); slices.Contains(Roles(), r) {
 		return r, nil
 	}
-	return "", galley.Errorf(galley.InvalidArgument, "role", "%q is not a role", clip(s)).
+	return "", galley.Errorf(galley.InvalidArgument, "role", "%q is not a role", galley.Clip(s, 80)).
 		WithRemedy("choose viewer, engineer, operator, application, partner or admin")
 }
 
@@ -75,13 +75,4 @@ func With(p Permission) []Role {
 		}
 	}
 	return roles
-}
-
-// clip shortens text from outside before it enters a message.
-func clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

@@ -62,9 +62,9 @@ func (a *archive) next() (*tar.Header, error) {
 	case err != nil:
 		return nil, damaged("%w", err)
 	case h.Typeflag != tar.TypeReg:
-		return nil, refused("%q is not a file", clip(h.Name))
+		return nil, refused("%q is not a file", galley.Clip(h.Name, 80))
 	case h.Size < 0 || h.Size > a.room:
-		return nil, refused("%q has more bytes than the archive: %d", clip(h.Name), h.Size)
+		return nil, refused("%q has more bytes than the archive: %d", galley.Clip(h.Name, 80), h.Size)
 	}
 	a.room -= h.Size
 	return h, nil
@@ -72,7 +72,7 @@ func (a *archive) next() (*tar.Header, error) {
 
 func (a *archive) file(h *tar.Header, take func(File, io.Reader) error) error {
 	if !allowed(h.Name, h.Size) {
-		return refused("%q does not belong into a backup", clip(h.Name))
+		return refused("%q does not belong into a backup", galley.Clip(h.Name, 80))
 	}
 	if _, twice := a.seen[h.Name]; twice {
 		return refused("%q occurs twice", h.Name)
@@ -109,8 +109,8 @@ func (a *archive) manifest(h *tar.Header) (Manifest, error) {
 		return Manifest{}, damaged("its manifest cannot be read: %w", err)
 	}
 	if m.Format != format {
-		return Manifest{}, refused("has the format %q, not %q", clip(m.Format), format).
-			WithRemedy("restore it with the galley that wrote it: %s", clip(m.Galley))
+		return Manifest{}, refused("has the format %q, not %q", galley.Clip(m.Format, 80), format).
+			WithRemedy("restore it with the galley that wrote it: %s", galley.Clip(m.Galley, 80))
 	}
 	if _, err := galley.ParseDigest(string(m.Head)); err != nil || m.Entries < 0 {
 		return Manifest{}, damaged("its manifest has no head of the audit log")
@@ -119,9 +119,9 @@ func (a *archive) manifest(h *tar.Header) (Manifest, error) {
 	for _, f := range m.Files {
 		switch got, there := a.seen[f.Path]; {
 		case listed[f.Path]:
-			return Manifest{}, damaged("its manifest has %q twice", clip(f.Path))
+			return Manifest{}, damaged("its manifest has %q twice", galley.Clip(f.Path, 80))
 		case !there:
-			return Manifest{}, damaged("%q is missing", clip(f.Path))
+			return Manifest{}, damaged("%q is missing", galley.Clip(f.Path, 80))
 		case got != f:
 			return Manifest{}, damaged("%q has other bytes than the manifest says", f.Path)
 		}
@@ -160,12 +160,4 @@ func (c *counted) Read(p []byte) (int, error) {
 		c.err = err
 	}
 	return n, err
-}
-
-func clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

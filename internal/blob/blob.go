@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/internal/durable"
 )
 
 const (
@@ -44,7 +45,7 @@ type Store struct {
 func Open(dir string, o Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, fileError(dir, err)
+		return nil, durable.WriteError(dir, err)
 	}
 	s := &Store{dir: dir, max: o.MaxSize, guard: guard{held: map[galley.Digest]int{}}}
 	if s.max == 0 {
@@ -52,11 +53,11 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	temp := filepath.Join(dir, tempFolder)
 	if err := os.RemoveAll(temp); err != nil {
-		return nil, fileError(temp, err)
+		return nil, durable.WriteError(temp, err)
 	}
 	for _, d := range []string{temp, filepath.Join(dir, blobFolder)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fileError(d, err)
+			return nil, durable.WriteError(d, err)
 		}
 	}
 	return s, nil
@@ -94,7 +95,7 @@ func (s *Store) PutExpect(ctx context.Context, d galley.Digest, r io.Reader) (in
 func (s *Store) PutFile(ctx context.Context, path string) (galley.Digest, int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", 0, readError(path, err)
+		return "", 0, durable.ReadError(path, err)
 	}
 	defer f.Close()
 	return s.Put(ctx, f)
@@ -103,7 +104,7 @@ func (s *Store) PutFile(ctx context.Context, path string) (galley.Digest, int64,
 func (s *Store) put(ctx context.Context, r io.Reader, expect galley.Digest) (galley.Digest, int64, error) {
 	temp, err := os.CreateTemp(filepath.Join(s.dir, tempFolder), "put-*")
 	if err != nil {
-		return "", 0, fileError(s.dir, err)
+		return "", 0, durable.WriteError(s.dir, err)
 	}
 	d, size, err := s.fill(ctx, temp, r, expect)
 	if err == nil {
@@ -126,7 +127,7 @@ func (s *Store) fill(ctx context.Context, temp *os.File, r io.Reader, expect gal
 	case source.err != nil:
 		return "", 0, source.err
 	case err != nil:
-		return "", 0, fileError(s.dir, err)
+		return "", 0, durable.WriteError(s.dir, err)
 	case size > s.max:
 		return "", 0, galley.Errorf(galley.ResourceExhausted, "blob", "is larger than %d bytes", s.max)
 	}
@@ -141,7 +142,7 @@ func (s *Store) fill(ctx context.Context, temp *os.File, r io.Reader, expect gal
 		temp.Close,
 	} {
 		if err := step(); err != nil {
-			return "", 0, fileError(s.dir, err)
+			return "", 0, durable.WriteError(s.dir, err)
 		}
 	}
 	return d, size, nil
@@ -152,17 +153,17 @@ func (s *Store) place(temp string, d galley.Digest) error {
 	path := s.Path(d)
 	folder := filepath.Dir(path)
 	if err := os.Mkdir(folder, 0o700); err == nil {
-		if err := syncFolder(filepath.Dir(folder)); err != nil {
-			return fileError(folder, err)
+		if err := durable.SyncFolder(filepath.Dir(folder)); err != nil {
+			return durable.WriteError(folder, err)
 		}
 	} else if !errors.Is(err, fs.ErrExist) {
-		return fileError(folder, err)
+		return durable.WriteError(folder, err)
 	}
 	if err := os.Rename(temp, path); err != nil {
-		return fileError(path, err)
+		return durable.WriteError(path, err)
 	}
-	if err := syncFolder(folder); err != nil {
-		return fileError(folder, err)
+	if err := durable.SyncFolder(folder); err != nil {
+		return durable.WriteError(folder, err)
 	}
 	return nil
 }
@@ -278,13 +279,13 @@ func (s *Store) List() iter.Seq2[Blob, error] {
 		root := filepath.Join(s.dir, blobFolder)
 		folders, err := os.ReadDir(root)
 		if err != nil {
-			yield(Blob{}, readError(root, err))
+			yield(Blob{}, durable.ReadError(root, err))
 			return
 		}
 		for _, folder := range folders {
 			files, err := os.ReadDir(filepath.Join(root, folder.Name()))
 			if err != nil {
-				yield(Blob{}, readError(root, err))
+				yield(Blob{}, durable.ReadError(root, err))
 				return
 			}
 			for _, file := range files {

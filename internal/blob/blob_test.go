@@ -250,17 +250,15 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-func TestErrorsSayWhatToDo(t *testing.T) {
-	for number, code := range map[syscall.Errno]galley.Code{
-		syscall.ENOSPC: galley.ResourceExhausted,
-		syscall.EDQUOT: galley.ResourceExhausted,
-		syscall.EFBIG:  galley.ResourceExhausted,
-		syscall.EROFS:  galley.PermissionDenied,
-		syscall.EACCES: galley.PermissionDenied,
+// A disk that fails to read may do better the next time: that is not damage.
+func TestReadErrors(t *testing.T) {
+	d := galley.DigestBytes(nil)
+	for err, want := range map[error]galley.Code{
+		syscall.EIO: galley.Unavailable, syscall.EACCES: galley.PermissionDenied, syscall.ENOENT: galley.NotFound,
 	} {
-		err := galley.AsError(fileError("/home", &os.PathError{Op: "write", Path: "/home/x", Err: number}))
-		if err.Code != code || err.Remedy == "" || err.Subject != "/home" {
-			t.Errorf("%v: %#v", number, err)
+		got := galley.AsError(missing(d, &os.PathError{Op: "read", Path: "/home/x", Err: err}))
+		if got.Code != want || got.Subject != string(d) || want == galley.Unavailable && !strings.HasPrefix(got.Remedy, "try again") {
+			t.Errorf("%v: %#v", err, got)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/durable"
 	"galley/internal/store"
 	"galley/trainer"
 	"galley/trainer/engine"
@@ -188,7 +189,7 @@ func (c *Control) request(ctx context.Context, j trainer.Job) (engine.Request, e
 		}
 	}
 	if err := os.MkdirAll(r.WorkDir, 0o700); err != nil {
-		return r, fileError(r.WorkDir, err)
+		return r, durable.WriteError(r.WorkDir, err)
 	}
 	if j.Parent != "" {
 		artifacts, err := c.modelFiles(ctx, j.Parent)

@@ -12,6 +12,7 @@ import (
 
 	"galley"
 	"galley/internal/audit"
+	"galley/internal/durable"
 	"galley/internal/store"
 )
 
@@ -56,7 +57,7 @@ func loadAuditKey(path string) (ed25519.PrivateKey, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return makeAuditKey(path)
 	case err != nil:
-		return nil, fileError(path, err)
+		return nil, durable.ReadError(path, err)
 	case info.Mode().Perm()&0o077 != 0:
 		return nil, galley.Errorf(galley.FailedPrecondition, path, "others may read the key that signs heads: its mode is %v", info.Mode().Perm()).
 			WithRemedy("chmod 600 %s; if others may have read it, remove it instead: a new one is made", path)
@@ -66,7 +67,7 @@ func loadAuditKey(path string) (ed25519.PrivateKey, error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, durable.ReadError(path, err)
 	}
 	return audit.DecodeKey(data)
 }
@@ -80,7 +81,7 @@ func makeAuditKey(path string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writeWhole(path, data)
+	return key, durable.WriteError(path, durable.Write(path, 0o600, data))
 }
 
 // An AuditSelection is entries of the audit log.

@@ -14,6 +14,7 @@ import (
 	"galley"
 	"galley/internal/audit"
 	"galley/internal/backup"
+	"galley/internal/durable"
 	"galley/internal/store"
 	"galley/internal/store/sqlite"
 	"galley/internal/strictyaml"
@@ -37,7 +38,7 @@ func (c *Control) Backup(ctx context.Context, by galley.Actor, w io.Writer) (Bac
 	defer thaw()
 	dir, err := os.MkdirTemp(c.temp(), "backup-*")
 	if err != nil {
-		return BackupSummary{}, fileError(c.temp(), err)
+		return BackupSummary{}, durable.WriteError(c.temp(), err)
 	}
 	defer os.RemoveAll(dir)
 	s := BackupSummary{Created: c.now()}
@@ -96,12 +97,12 @@ func (c *Control) readSnapshot(ctx context.Context, dir string, named map[galley
 func archiveFile(archive *backup.Writer, path, from string) error {
 	f, err := os.Open(from)
 	if err != nil {
-		return fileError(from, err)
+		return durable.ReadError(from, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return fileError(from, err)
+		return durable.ReadError(from, err)
 	}
 	return archive.Add(path, info.Size(), f)
 }

@@ -25,6 +25,7 @@ import (
 
 	"galley"
 	"galley/internal/blob"
+	"galley/internal/durable"
 	"galley/internal/store/sqlite"
 	"galley/onnx/session"
 	"galley/registry"
@@ -142,7 +143,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	c.traffic = o.Traffic
 	var err error
 	if c.home, err = filepath.Abs(c.home); err != nil {
-		return nil, fileError(c.home, err)
+		return nil, durable.WriteError(c.home, err)
 	}
 	tenants := o.Tenants
 	if tenants == nil {
@@ -152,11 +153,11 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	}
 	c.board = newBoard(machine(c.cpus), tenants)
 	if err := os.RemoveAll(c.temp()); err != nil {
-		return nil, fileError(c.temp(), err)
+		return nil, durable.WriteError(c.temp(), err)
 	}
 	for _, dir := range []string{c.temp(), filepath.Join(c.home, workFolder)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fileError(dir, err)
+			return nil, durable.WriteError(dir, err)
 		}
 	}
 	c.life, c.end = context.WithCancel(context.Background())
@@ -246,7 +247,7 @@ func (c *Control) Close(ctx context.Context) error {
 	c.end()
 	<-done
 	if err := os.RemoveAll(c.temp()); err != nil {
-		return fileError(c.temp(), err)
+		return durable.WriteError(c.temp(), err)
 	}
 	return nil
 }

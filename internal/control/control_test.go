@@ -21,6 +21,7 @@ import (
 	"galley/dataset"
 	"galley/feature/text"
 	"galley/internal/blob"
+	"galley/internal/durable"
 	"galley/internal/store"
 	"galley/internal/store/sqlite"
 	"galley/onnx"
@@ -86,7 +87,7 @@ func (tumbler) Train(ctx context.Context, r engine.Request, report func(engine.E
 	save := func() error {
 		data, err := json.Marshal(state)
 		if err == nil {
-			err = writeWhole(path, data)
+			err = durable.Write(path, 0o600, data)
 		}
 		if err == nil {
 			report(engine.Event{Kind: engine.Checkpointed, Step: state.Step, Steps: steps})

@@ -9,6 +9,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/durable"
 	"galley/internal/store"
 )
 
@@ -20,7 +21,7 @@ func (c *Control) AddData(ctx context.Context, by galley.Actor, o dataset.Freeze
 	}
 	for name := range files.files {
 		if name != string(dataset.Train) && name != string(dataset.Valid) && name != string(dataset.Test) {
-			return store.Dataset{}, nil, galley.Errorf(galley.InvalidArgument, "upload", "%q is not a split", clip(name, 80)).
+			return store.Dataset{}, nil, galley.Errorf(galley.InvalidArgument, "upload", "%q is not a split", galley.Clip(name, 80)).
 				WithRemedy("send train, valid and test")
 		}
 	}
@@ -28,13 +29,13 @@ func (c *Control) AddData(ctx context.Context, by galley.Actor, o dataset.Freeze
 	defer release()
 	dir, err := os.MkdirTemp(c.temp(), "freeze-*")
 	if err != nil {
-		return store.Dataset{}, nil, fileError(c.temp(), err)
+		return store.Dataset{}, nil, durable.WriteError(c.temp(), err)
 	}
 	defer os.RemoveAll(dir)
 	o.TempDir = dir
 	m, rejected, err := freeze(ctx, o, files, dir)
 	if err != nil {
-		return store.Dataset{}, rejected, fileError(dir, err)
+		return store.Dataset{}, rejected, durable.WriteError(dir, err)
 	}
 	for split, info := range m.Splits {
 		if err := c.putSplit(ctx, filepath.Join(dir, string(split)), info); err != nil {
@@ -68,7 +69,7 @@ func freeze(ctx context.Context, o dataset.FreezeOptions, files *Spool, dir stri
 	return dataset.Freeze(ctx, o, in, func(split dataset.Split) (io.Writer, error) {
 		f, err := os.Create(filepath.Join(dir, string(split)))
 		if err != nil {
-			return nil, fileError(dir, err)
+			return nil, durable.WriteError(dir, err)
 		}
 		open = append(open, f)
 		return f, nil
@@ -78,7 +79,7 @@ func freeze(ctx context.Context, o dataset.FreezeOptions, files *Spool, dir stri
 func (c *Control) putSplit(ctx context.Context, path string, info dataset.SplitInfo) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return fileError(path, err)
+		return durable.WriteError(path, err)
 	}
 	defer f.Close()
 	_, err = c.blobs.PutExpect(ctx, info.Digest, f)

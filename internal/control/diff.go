@@ -6,6 +6,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/durable"
 	"galley/onnx"
 	"galley/registry"
 	"galley/registry/diff"
@@ -60,7 +61,7 @@ func graphOf(v registry.Version) galley.Digest {
 func (c *Control) versionGraph(ctx context.Context, v registry.Version) (*onnx.Model, error) {
 	dir, err := os.MkdirTemp(c.temp(), "diff-*")
 	if err != nil {
-		return nil, fileError(c.temp(), err)
+		return nil, durable.WriteError(c.temp(), err)
 	}
 	defer os.RemoveAll(dir)
 	if err := c.materialise(ctx, dir, v.Artifacts); err != nil {

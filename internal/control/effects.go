@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"galley"
+	"galley/internal/durable"
 	"galley/internal/store"
 	"galley/registry"
 	"galley/trainer"
@@ -89,7 +90,7 @@ func (c *Control) act(ctx context.Context, e store.Effect) error {
 	case publishModel:
 		return c.publish(ctx, o)
 	case cleanUp:
-		return fileError(c.workDir(o.Job), os.RemoveAll(c.workDir(o.Job)))
+		return durable.WriteError(c.workDir(o.Job), os.RemoveAll(c.workDir(o.Job)))
 	default:
 		return galley.Errorf(galley.Internal, e.Aggregate, "%q is not an effect", e.Kind)
 	}

@@ -253,7 +253,7 @@ func (c *Control) evaluationRows(ctx context.Context, e Evaluation, v registry.V
 		split = dataset.Test
 	}
 	if d.Manifest.Splits[split].Rows == 0 {
-		return s, about, "", galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no rows in the split %q", clip(string(split), 40)).
+		return s, about, "", galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no rows in the split %q", galley.Clip(string(split), 40)).
 			WithRemedy("choose one with rows: --split valid")
 	}
 	if len(d.Manifest.Labels) == 0 {
@@ -342,7 +342,7 @@ func (c *Control) dataset(ctx context.Context, ref string) (store.Dataset, error
 func (c *Control) records(ctx context.Context, d store.Dataset, split dataset.Split) (*dataset.Records, error) {
 	info, ok := d.Manifest.Splits[split]
 	if !ok {
-		return nil, galley.Errorf(galley.NotFound, d.Ref(), "has no split %q", clip(string(split), 40)).WithRemedy("look at it with galley data show %s", d.Ref())
+		return nil, galley.Errorf(galley.NotFound, d.Ref(), "has no split %q", galley.Clip(string(split), 40)).WithRemedy("look at it with galley data show %s", d.Ref())
 	}
 	path, err := c.blobs.VerifiedPath(ctx, info.Digest)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"galley"
+	"galley/internal/durable"
 	"galley/onnx"
 	"galley/registry"
 	"galley/task"
@@ -48,14 +49,14 @@ func readLineage(dir string) (*registry.Version, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fileError(lineageFile, err)
+		return nil, durable.WriteError(lineageFile, err)
 	}
 	if info.Size() > maxExported {
 		return nil, galley.Errorf(galley.InvalidArgument, lineageFile, "has %d bytes", info.Size()).WithRemedy("it has at most %d", maxExported)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fileError(lineageFile, err)
+		return nil, durable.WriteError(lineageFile, err)
 	}
 	var e exported
 	if err := json.Unmarshal(data, &e); err != nil || e.Format != exportedFormat {
@@ -79,11 +80,11 @@ func (c *Control) importExported(ctx context.Context, by galley.Actor, name, ask
 	}
 	for _, a := range told.Artifacts {
 		if !slices.Contains(files, a) {
-			return wrong("tells of another %q than the one beside it", clip(a.Path, 80))
+			return wrong("tells of another %q than the one beside it", galley.Clip(a.Path, 80))
 		}
 	}
 	if asked != "" && asked != told.Task {
-		return wrong("says that the task is %q, not %q", clip(told.Task, 80), asked)
+		return wrong("says that the task is %q, not %q", galley.Clip(told.Task, 80), asked)
 	}
 	v := registry.Version{
 		Name: name, Digest: told.Digest, Task: told.Task, Labels: told.Labels, Artifacts: told.Artifacts, Lineage: told.Lineage,

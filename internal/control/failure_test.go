@@ -2,10 +2,8 @@ package control
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"galley"
@@ -37,28 +35,6 @@ func TestNoRoom(t *testing.T) {
 	}
 	if j = w.wait(t, j.ID); j.Phase != trainer.Succeeded || j.Attempts[1].From != 20 {
 		t.Errorf("%+v", j)
-	}
-}
-
-func TestFileErrors(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		code galley.Code
-		text string
-	}{
-		{syscall.ENOSPC, galley.ResourceExhausted, "home: the disk is full: no space left on device — free some space and try again; what was stored is whole"},
-		{syscall.EROFS, galley.PermissionDenied, "home: galley may not write there: read-only file system — make the home writable for this user, or set GALLEY_HOME to one that is"},
-		{fs.ErrPermission, galley.PermissionDenied, "galley may not write there"},
-		{syscall.EIO, galley.Unavailable, "input/output error"},
-		{galley.Errorf(galley.NotFound, "x", "is gone"), galley.NotFound, "x: is gone"},
-	} {
-		err := fileError("home", fmt.Errorf("%w", c.err))
-		if galley.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
-			t.Errorf("%v", err)
-		}
-	}
-	if fileError("home", nil) != nil {
-		t.Error("nil is no error")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"galley"
+	"galley/internal/durable"
 	"galley/registry"
 )
 
@@ -21,10 +22,10 @@ import (
 // which are read-only.
 func (c *Control) materialise(ctx context.Context, dir string, artifacts []registry.Artifact) error {
 	if err := os.RemoveAll(dir); err != nil {
-		return fileError(dir, err)
+		return durable.WriteError(dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fileError(dir, err)
+		return durable.WriteError(dir, err)
 	}
 	for _, a := range artifacts {
 		if !filepath.IsLocal(filepath.FromSlash(a.Path)) {
@@ -32,7 +33,7 @@ func (c *Control) materialise(ctx context.Context, dir string, artifacts []regis
 		}
 		path := filepath.Join(dir, filepath.FromSlash(a.Path))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return fileError(path, err)
+			return durable.WriteError(path, err)
 		}
 		blob, err := c.blobs.VerifiedPath(ctx, a.Digest)
 		if err != nil {
@@ -56,10 +57,10 @@ func (c *Control) copyBlob(d galley.Digest, path string) error {
 	defer from.Close()
 	to, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o400)
 	if err != nil {
-		return fileError(path, err)
+		return durable.WriteError(path, err)
 	}
 	_, err = io.Copy(to, from)
-	return fileError(path, errors.Join(err, to.Close()))
+	return durable.WriteError(path, errors.Join(err, to.Close()))
 }
 
 // collect stores the files of a folder as blobs.
@@ -83,7 +84,7 @@ func (c *Control) collect(ctx context.Context, dir string) ([]registry.Artifact,
 		out = append(out, registry.Artifact{Path: filepath.ToSlash(name), Digest: digest, Size: size})
 		return nil
 	})
-	return out, fileError(dir, err)
+	return out, durable.WriteError(dir, err)
 }
 
 // An upload is a model sent by a client: its files, whose list is itself a
@@ -141,33 +142,6 @@ func (c *Control) modelFiles(ctx context.Context, d galley.Digest) ([]registry.A
 	default:
 		return nil, err
 	}
-}
-
-// writeWhole writes a file that only this user may read: it is there whole or
-// not at all, also after a loss of power.
-func writeWhole(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return fileError(path, err)
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fileError(path, errors.Join(err, os.Remove(f.Name())))
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder flushes a folder's entries.
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fileError(dir, err)
-	}
-	return fileError(dir, errors.Join(f.Sync(), f.Close()))
 }
 
 // metricsLine writes metrics in the order of their names.

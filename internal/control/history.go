@@ -31,7 +31,7 @@ func (c *Control) History(ctx context.Context, name, alias string, limit int) ([
 		out = append(out, changes...)
 	}
 	if _, known := m.Alias(alias); alias != "" && !known {
-		return nil, galley.Errorf(galley.NotFound, name+":"+clip(alias, 80), "there is no such alias").
+		return nil, galley.Errorf(galley.NotFound, name+":"+galley.Clip(alias, 80), "there is no such alias").
 			WithRemedy("list them with galley models show %s", name)
 	}
 	slices.SortStableFunc(out, func(a, b registry.Change) int { return b.At.Compare(a.At) })

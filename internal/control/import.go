@@ -12,6 +12,7 @@ import (
 
 	"galley"
 	"galley/feature/text"
+	"galley/internal/durable"
 	"galley/onnx"
 	"galley/onnx/grad"
 	"galley/registry"
@@ -67,7 +68,7 @@ func readTokenizer(dir string) (*text.Tokenizer, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fileError(task.TokenizerFile, err)
+		return nil, durable.WriteError(task.TokenizerFile, err)
 	}
 	defer f.Close()
 	return text.Load(f)
@@ -101,7 +102,7 @@ func (c *Control) Import(ctx context.Context, by galley.Actor, name string, dige
 	}
 	dir, err := os.MkdirTemp(c.temp(), "import-*")
 	if err != nil {
-		return Imported{}, fileError(c.temp(), err)
+		return Imported{}, durable.WriteError(c.temp(), err)
 	}
 	defer os.RemoveAll(dir)
 	if err := c.materialise(ctx, dir, files); err != nil {
@@ -247,14 +248,14 @@ func readLabels(dir string) ([]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fileError(labelsFile, err)
+		return nil, durable.WriteError(labelsFile, err)
 	}
 	if info.Size() > most {
 		return nil, galley.Errorf(galley.InvalidArgument, labelsFile, "has %d bytes", info.Size()).WithRemedy("it has at most %d", most)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fileError(labelsFile, err)
+		return nil, durable.WriteError(labelsFile, err)
 	}
 	var labels []string
 	if err := json.Unmarshal(data, &labels); err != nil || len(labels) == 0 {

@@ -214,7 +214,7 @@ func fits(spec trainer.Spec, d store.Dataset) error {
 	for _, label := range slices.Sorted(maps.Keys(spec.Recipe.ClassWeights.Values)) {
 		if !slices.Contains(labels, label) {
 			return galley.Errorf(galley.InvalidArgument, "recipe.class_weights.values", "%q is not a label of %s", label, d.Ref()).
-				WithRemedy("its labels are %s", clip(strings.Join(labels, ", "), 500))
+				WithRemedy("its labels are %s", galley.Clip(strings.Join(labels, ", "), 500))
 		}
 	}
 	return nil
@@ -265,7 +265,7 @@ func (c *Control) Jobs(ctx context.Context, q store.JobQuery) ([]trainer.Job, er
 		switch p {
 		case trainer.Queued, trainer.Running, trainer.Succeeded, trainer.Failed, trainer.Cancelled:
 		default:
-			return nil, galley.Errorf(galley.InvalidArgument, "phase", "%q is not a phase", clip(string(p), 80)).
+			return nil, galley.Errorf(galley.InvalidArgument, "phase", "%q is not a phase", galley.Clip(string(p), 80)).
 				WithRemedy("choose queued, running, succeeded, failed or cancelled")
 		}
 	}
@@ -290,12 +290,4 @@ func (c *Control) Cancel(ctx context.Context, by galley.Actor, id string) (train
 // checkpoint.
 func (c *Control) Resume(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {
 	return c.step(ctx, id, trainer.ResumeAsked{At: c.now()}, change{by: by, action: "job.resume"})
-}
-
-// clip shortens text for a message.
-func clip(s string, most int) string {
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
 }

@@ -13,6 +13,7 @@ import (
 	"galley/internal/audit"
 	"galley/internal/backup"
 	"galley/internal/blob"
+	"galley/internal/durable"
 	"galley/internal/store"
 	"galley/internal/store/sqlite"
 )
@@ -43,7 +44,7 @@ type Restored struct {
 // home must be nobody's meanwhile.
 func (r Restore) Run(ctx context.Context, archive io.Reader, size int64) (done Restored, err error) {
 	if r.Home, err = filepath.Abs(r.Home); err != nil {
-		return done, fileError(r.Home, err)
+		return done, durable.WriteError(r.Home, err)
 	}
 	release, err := sqlite.Lock(r.Home)
 	if err != nil {
@@ -55,10 +56,10 @@ func (r Restore) Run(ctx context.Context, archive io.Reader, size int64) (done R
 	}
 	dir := filepath.Join(r.Home, sqlite.RestoreFolder)
 	if err := os.RemoveAll(dir); err != nil {
-		return done, fileError(dir, err)
+		return done, durable.WriteError(dir, err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return done, fileError(dir, err)
+		return done, durable.WriteError(dir, err)
 	}
 	placing := false
 	defer func() {
@@ -86,7 +87,7 @@ func (r Restore) Run(ctx context.Context, archive io.Reader, size int64) (done R
 func (r Restore) checkEmpty() error {
 	entries, err := os.ReadDir(r.Home)
 	if err != nil {
-		return fileError(r.Home, err)
+		return durable.WriteError(r.Home, err)
 	}
 	for _, e := range entries {
 		if name := e.Name(); name != sqlite.LockFile && name != sqlite.RestoreFolder && !r.Replace {
@@ -122,10 +123,10 @@ func unpack(ctx context.Context, dir string, archive io.Reader, size int64) (bac
 func writeStream(path string, content io.Reader) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fileError(path, err)
+		return durable.WriteError(path, err)
 	}
 	_, err = io.Copy(f, content)
-	return fileError(path, errors.Join(err, f.Sync(), f.Close()))
+	return durable.WriteError(path, errors.Join(err, f.Sync(), f.Close()))
 }
 
 // check opens what was unpacked, brings its schema up to date, and holds its
@@ -222,15 +223,15 @@ func (r Restore) place(dir string) (replaced string, err error) {
 		if replaced == "" {
 			replaced = filepath.Join(r.Home, "replaced-"+r.Clock().UTC().Format("20060102T150405.000"))
 			if err := os.Mkdir(replaced, 0o700); err != nil {
-				return "", fileError(replaced, err)
+				return "", durable.WriteError(replaced, err)
 			}
 		}
 		if err := os.Rename(from, filepath.Join(replaced, name)); err != nil {
-			return replaced, fileError(from, err)
+			return replaced, durable.WriteError(from, err)
 		}
 	}
-	if err := syncFolder(dir); err != nil {
-		return replaced, err
+	if err := durable.SyncFolder(dir); err != nil {
+		return replaced, durable.WriteError(dir, err)
 	}
 	for _, name := range []string{blobFolder, auditKeyFile, tenantsFile, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile} {
 		err := os.Rename(filepath.Join(dir, name), filepath.Join(r.Home, name))
@@ -238,11 +239,11 @@ func (r Restore) place(dir string) (replaced string, err error) {
 			continue // it was closed in order; nobody wrote any
 		}
 		if err != nil {
-			return replaced, fileError(filepath.Join(r.Home, name), err)
+			return replaced, durable.WriteError(filepath.Join(r.Home, name), err)
 		}
-		if err := syncFolder(r.Home); err != nil {
-			return replaced, err
+		if err := durable.SyncFolder(r.Home); err != nil {
+			return replaced, durable.WriteError(r.Home, err)
 		}
 	}
-	return replaced, fileError(dir, os.RemoveAll(dir))
+	return replaced, durable.WriteError(dir, os.RemoveAll(dir))
 }

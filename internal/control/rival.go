@@ -8,6 +8,7 @@ import (
 
 	"galley"
 	"galley/evals"
+	"galley/internal/durable"
 	"galley/onnx/session"
 	"galley/registry"
 	"galley/task"
@@ -93,7 +94,7 @@ func named(kind string) string {
 func (c *Control) openVersion(ctx context.Context, v registry.Version, o session.Options) (m *model, err error) {
 	dir, err := os.MkdirTemp(c.temp(), "model-*")
 	if err != nil {
-		return nil, fileError(c.temp(), err)
+		return nil, durable.WriteError(c.temp(), err)
 	}
 	defer func() {
 		if err != nil {

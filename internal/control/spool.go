@@ -12,6 +12,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/durable"
 )
 
 // Bounds of what a request may upload.
@@ -39,7 +40,7 @@ type spooled struct {
 func (c *Control) NewSpool() (*Spool, error) {
 	dir, err := os.MkdirTemp(c.temp(), "upload-*")
 	if err != nil {
-		return nil, fileError(c.temp(), err)
+		return nil, durable.WriteError(c.temp(), err)
 	}
 	return &Spool{dir: dir, files: map[string]*spooled{}}, nil
 }
@@ -60,13 +61,13 @@ func (s *Spool) Write(name, client string, data []byte) error {
 		}
 		to := filepath.Join(s.dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-			return fileError(to, err)
+			return durable.WriteError(to, err)
 		}
 		file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
-			return fileError(to, err)
+			return durable.WriteError(to, err)
 		}
-		if client = strings.ToValidUTF8(clip(client, maxName), ""); client == "" {
+		if client = strings.ToValidUTF8(galley.Clip(client, maxName), ""); client == "" {
 			client = name
 		}
 		f = &spooled{file: file, hash: sha256.New(), name: client}
@@ -74,7 +75,7 @@ func (s *Spool) Write(name, client string, data []byte) error {
 	}
 	f.hash.Write(data)
 	if _, err := f.file.Write(data); err != nil {
-		return fileError("upload", err)
+		return durable.WriteError("upload", err)
 	}
 	return nil
 }
@@ -83,7 +84,7 @@ func (s *Spool) Write(name, client string, data []byte) error {
 func checkFileName(name string) error {
 	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsAny(name, "\\:\x00\n\r") ||
 		path.Clean(name) != name || !filepath.IsLocal(filepath.FromSlash(name)) {
-		return galley.Errorf(galley.InvalidArgument, "upload", "%q cannot be the name of a file", clip(name, 80)).
+		return galley.Errorf(galley.InvalidArgument, "upload", "%q cannot be the name of a file", galley.Clip(name, 80)).
 			WithRemedy("use a relative path of at most %d bytes", maxName)
 	}
 	return nil
@@ -104,7 +105,7 @@ func (s *Spool) finish() error {
 	}
 	for name, f := range s.files {
 		if err := f.file.Close(); err != nil {
-			return fileError(name, err)
+			return durable.WriteError(name, err)
 		}
 	}
 	return nil

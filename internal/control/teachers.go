@@ -9,6 +9,7 @@ import (
 	"galley"
 	"galley/dataset"
 	"galley/distill"
+	"galley/internal/durable"
 	"galley/internal/store"
 	"galley/registry"
 	"galley/task"
@@ -106,7 +107,7 @@ func (c *Control) requestTeachers(ctx context.Context, j trainer.Job, r *engine.
 	}
 	r.Cache = c.answers()
 	if err := os.MkdirAll(r.Cache, 0o700); err != nil {
-		return fileError(r.Cache, err)
+		return durable.WriteError(r.Cache, err)
 	}
 	return distill.Prune(r.Cache, maxAnswers)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"galley"
+	"galley/internal/durable"
 	"galley/internal/strictyaml"
 	"galley/scheduler"
 	"galley/trainer"
@@ -55,11 +56,11 @@ func readTenantsFile(path string) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, durable.ReadError(path, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
-	return data, fileError(path, err)
+	return data, durable.ReadError(path, err)
 }
 
 func parseTenants(data []byte) ([]scheduler.Tenant, strictyaml.Problems) {

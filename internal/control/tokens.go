@@ -173,7 +173,7 @@ func (t *Tokens) Revoke(ctx context.Context, by galley.Actor, id string) (auth.T
 // what it asked for.
 func (t *Tokens) NoteRefusal(ctx context.Context, c auth.Caller, what, why string) error {
 	return t.store.NoteRefusal(ctx, what, store.Commit{
-		By: c.Actor, At: t.Now(), Action: "auth.refuse", Detail: clip(why, 200),
+		By: c.Actor, At: t.Now(), Action: "auth.refuse", Detail: galley.Clip(why, 200),
 	})
 }
 
@@ -202,6 +202,6 @@ func expiry(now time.Time, lifetime time.Duration) (time.Time, error) {
 }
 
 func noToken(id string) error {
-	return galley.Errorf(galley.NotFound, clip(id, 80), "there is no such token").
+	return galley.Errorf(galley.NotFound, galley.Clip(id, 80), "there is no such token").
 		WithRemedy("list them with galley auth token list")
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"galley"
 )
 
 // Decode fills into, a pointer to a struct whose fields carry `yaml:"name"`
@@ -71,7 +73,7 @@ func decode(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 		v.Set(reflect.MakeMap(v.Type()))
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			e := reflect.New(v.Type().Elem()).Elem()
-			decode(n.Content[i+1], e, join(path, clip(n.Content[i].Value)), ps)
+			decode(n.Content[i+1], e, join(path, galley.Clip(n.Content[i].Value, 40)), ps)
 			v.SetMapIndex(reflect.ValueOf(n.Content[i].Value), e)
 		}
 	case reflect.Slice:
@@ -135,7 +137,7 @@ func decodeStruct(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 			for j, f := range fields {
 				names[j] = f.name
 			}
-			*ps = append(*ps, at(key, orTop(join(path, clip(key.Value))), "is not a field here", suggest(key.Value, names)))
+			*ps = append(*ps, at(key, orTop(join(path, galley.Clip(key.Value, 40))), "is not a field here", suggest(key.Value, names)))
 			continue
 		}
 		decode(n.Content[i+1], v.FieldByIndex(fields[index].index), join(path, key.Value), ps)
@@ -174,17 +176,8 @@ func describe(n *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "a list"
 	default:
-		return strconv.Quote(clip(n.Value))
+		return strconv.Quote(galley.Clip(n.Value, 40))
 	}
-}
-
-// clip keeps what a message says of a value short.
-func clip(s string) string {
-	const most = 40
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // suggest names the nearest of the known names, or all of them.

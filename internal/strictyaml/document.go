@@ -149,11 +149,11 @@ func checkTree(n *yaml.Node, path string, depth int, count *int) *Problem {
 				return &p
 			}
 			if seen[key.Value] {
-				p := at(key, orTop(join(path, clip(key.Value))), "is given twice", "keep one")
+				p := at(key, orTop(join(path, galley.Clip(key.Value, 40))), "is given twice", "keep one")
 				return &p
 			}
 			seen[key.Value] = true
-			if p := checkTree(n.Content[i+1], join(path, clip(key.Value)), depth+1, count); p != nil {
+			if p := checkTree(n.Content[i+1], join(path, galley.Clip(key.Value, 40)), depth+1, count); p != nil {
 				return p
 			}
 		}

@@ -24,6 +24,7 @@ import (
 	"unsafe"
 
 	"galley"
+	"galley/internal/durable"
 )
 
 const (
@@ -67,7 +68,7 @@ type Section struct {
 
 // Write stores state and sections under dir as name, replacing what is there
 // in one step.
-func Write(dir, name string, state State, sections ...Section) (err error) {
+func Write(dir, name string, state State, sections ...Section) error {
 	h := header{State: state}
 	for _, s := range sections {
 		h.Sections = append(h.Sections, section{s.Name, int64(len(s.Values))})
@@ -76,42 +77,23 @@ func Write(dir, name string, state State, sections ...Section) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, name+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+	return durable.Replace(filepath.Join(dir, name+suffix), 0o600, func(f *os.File) error {
+		sum := sha256.New()
+		w := bufio.NewWriterSize(io.MultiWriter(f, sum), 1<<20)
+		w.WriteString(magic)
+		binary.Write(w, binary.LittleEndian, uint32(len(head)))
+		w.Write(head)
+		for _, s := range sections {
+			if _, err := w.Write(bytesOf(s.Values)); err != nil {
+				return err
+			}
 		}
-	}()
-	sum := sha256.New()
-	w := bufio.NewWriterSize(io.MultiWriter(f, sum), 1<<20)
-	w.WriteString(magic)
-	binary.Write(w, binary.LittleEndian, uint32(len(head)))
-	w.Write(head)
-	for _, s := range sections {
-		if _, err = w.Write(bytesOf(s.Values)); err != nil {
+		if err := w.Flush(); err != nil {
 			return err
 		}
-	}
-	if err = w.Flush(); err != nil {
+		_, err := f.Write(sum.Sum(nil))
 		return err
-	}
-	if _, err = f.Write(sum.Sum(nil)); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), filepath.Join(dir, name+suffix)); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	})
 }
 
 // ReadState reads and verifies the checkpoint called name and returns its
@@ -243,15 +225,6 @@ func Prune(dir, prefix string, keep ...string) error {
 		os.Remove(filepath.Join(dir, name))
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // bytesOf views numbers as bytes; the machines that galley runs on are

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/internal/durable"
 )
 
 // Bounds of a probe: a model has its size for each of the forms that it takes
@@ -86,10 +87,20 @@ func (p *Prober) result(digest galley.Digest) (result, bool) {
 	return r, ok && (r.err == nil || time.Since(r.at) < again)
 }
 
+// Unreadable is the error of a model whose file cannot be read. One that is
+// gone is lost; a disk that fails may do better the next time.
+func Unreadable(label string, err error) error {
+	e := galley.AsError(durable.ReadError("", err))
+	if e.Code == galley.NotFound {
+		e.Code, e.Remedy = galley.DataLoss, "restore a backup, or make the version again; its lineage says how"
+	}
+	return galley.Errorf(e.Code, label, "its graph cannot be read: %w", err).WithRemedy("%s", e.Remedy)
+}
+
 func (p *Prober) run(ctx context.Context, path, label string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return galley.Errorf(galley.DataLoss, label, "its graph cannot be read: %w", err)
+		return Unreadable(label, err)
 	}
 	program, err := os.Executable()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"galley"
+	"galley/internal/durable"
 	"galley/internal/store"
 )
 
@@ -26,10 +27,10 @@ const RestoreFolder = "restoring"
 func Lock(dir string) (release func() error, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
-		return nil, fileError(dir, err)
+		return nil, durable.WriteError(dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fileError(dir, err)
+		return nil, durable.WriteError(dir, err)
 	}
 	l, err := acquire(filepath.Join(dir, lockFile))
 	if err != nil {

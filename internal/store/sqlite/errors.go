@@ -3,13 +3,12 @@ package sqlite
 import (
 	"database/sql"
 	"errors"
-	"io/fs"
-	"syscall"
 
 	driver "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
 	"galley"
+	"galley/internal/durable"
 )
 
 // ErrInUse is the cause of the error of a folder that another process owns.
@@ -39,9 +38,9 @@ func coded(subject string, err error) error {
 	}
 	switch e.Code() & 0xff { // the rest is the extended code
 	case lib.SQLITE_FULL:
-		return diskFull(subject, err)
+		return durable.Full(subject, err)
 	case lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_PERM:
-		return notWritable(subject, err)
+		return durable.NotWritable(subject, err)
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
 		return galley.Errorf(galley.Unavailable, subject, "the database is busy: %w", err).
 			WithRemedy("try again; if it stays so, look for another program that has the file open")
@@ -60,31 +59,4 @@ func coded(subject string, err error) error {
 	default:
 		return galley.Errorf(galley.Internal, subject, "the database failed: %w", err)
 	}
-}
-
-// fileError gives an error of the file system its code and a remedy.
-func fileError(path string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
-		return diskFull(path, err)
-	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
-		return notWritable(path, err)
-	case errors.Is(err, syscall.ENOTDIR):
-		return galley.Errorf(galley.FailedPrecondition, path, "cannot be made, a file is in its way: %w", err).
-			WithRemedy("set GALLEY_HOME to a folder")
-	default:
-		return galley.Errorf(galley.Unavailable, path, "%w", err)
-	}
-}
-
-func diskFull(subject string, err error) error {
-	return galley.Errorf(galley.ResourceExhausted, subject, "the disk is full: %w", err).
-		WithRemedy("free some space and try again; nothing that was acknowledged is lost")
-}
-
-func notWritable(subject string, err error) error {
-	return galley.Errorf(galley.PermissionDenied, subject, "galley may not write there: %w", err).
-		WithRemedy("make the folder writable for this user, or set GALLEY_HOME to one that is")
 }

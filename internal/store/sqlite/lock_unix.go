@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/internal/durable"
 )
 
 // A lock is a file that says which process owns a folder. The system drops
@@ -24,18 +25,18 @@ type lock struct{ file *os.File }
 func acquire(path string) (*lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, durable.WriteError(path, err)
 	}
 	if err := flock(f); err != nil {
 		defer f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, inUse(path, f)
 		}
-		return nil, fileError(path, err)
+		return nil, durable.WriteError(path, err)
 	}
 	l := &lock{f}
 	if err := l.sign(); err != nil {
-		return nil, errors.Join(fileError(path, err), l.release())
+		return nil, errors.Join(durable.WriteError(path, err), l.release())
 	}
 	return l, nil
 }

@@ -12,6 +12,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite", without cgo
 
 	"galley"
+	"galley/internal/durable"
 	"galley/registry"
 )
 
@@ -40,10 +41,10 @@ var _ registry.Store = (*Store)(nil)
 func Open(ctx context.Context, dir string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, fileError(dir, err)
+		return nil, durable.WriteError(dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fileError(dir, err)
+		return nil, durable.WriteError(dir, err)
 	}
 	l, err := acquire(filepath.Join(dir, lockFile))
 	if err != nil {
@@ -64,10 +65,10 @@ func (s *Store) open(ctx context.Context) error {
 	// SQLite itself would make the file readable for everyone.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fileError(path, err)
+		return durable.WriteError(path, err)
 	}
 	if err := f.Close(); err != nil {
-		return fileError(path, err)
+		return durable.WriteError(path, err)
 	}
 	s.write, err = connect(path, 1, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)")
 	if err != nil {
@@ -80,20 +81,8 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return coded(path, err)
 	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder flushes the entries of a folder: a new database must be found
-// again after a loss of power.
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fileError(dir, err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fileError(dir, err)
-	}
-	return nil
+	// A new database must be found again after a loss of power.
+	return durable.WriteError(path, durable.SyncFolder(filepath.Dir(path)))
 }
 
 func connect(path string, connections int, options ...string) (*sql.DB, error) {
