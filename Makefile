@@ -73,6 +73,7 @@ lint: ## formatting, vet, static analysis, generated code, tidy modules
 	$(GO) vet -tags "peers bench accuracy" ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	$(GO) mod tidy -diff
+	$(GO) -C tools mod tidy -diff
 	$(MAKE) generate
 	@git diff --exit-code --stat -- api || (echo 'generated code is not what api/ says; commit it'; exit 1)
 
