@@ -135,6 +135,14 @@ func TestPage(t *testing.T) {
 	if tables, captions := strings.Count(page, "<table"), strings.Count(page, "<caption"); tables != captions {
 		t.Errorf("%d tables, %d captions", tables, captions)
 	}
+	names := map[string]bool{}
+	for _, found := range regexp.MustCompile(`aria-label="([^"]*)"|<h2 [^>]*>(.*)</h2>`).FindAllStringSubmatch(page, -1) {
+		if name := found[1] + found[2]; names[name] {
+			t.Errorf("two parts are called %q", name)
+		} else {
+			names[name] = true
+		}
+	}
 	if strings.Contains(page, "<b>") || strings.Contains(page, "ZgotmplZ") || strings.Contains(page, "%!") || strings.Contains(page, "NaN") {
 		t.Error("the page has what it should not")
 	}
