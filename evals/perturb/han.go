@@ -8,9 +8,9 @@ import (
 )
 
 // traditional and simplified map characters to their variant in the other
-// script. Of several variants a character has the one that is met most often:
-// without a dictionary of words some come out wrong, as they do in texts that
-// were converted so.
+// script. Of several variants a character has the one that is met most often
+// where that script is written: without a dictionary of words some come out
+// wrong.
 var (
 	traditional = sync.OnceValue(func() map[rune]rune { return pairs(simplifiedTraditional) })
 	simplified  = sync.OnceValue(func() map[rune]rune { return pairs(traditionalSimplified) })

@@ -30,6 +30,7 @@ func TestPerturbations(t *testing.T) {
 		{"case.upper", "央行维持利率不变", "央行维持利率不变"},
 		{"chinese.traditional", "央行维持利率不变，历史上只有这里发展体育", "央行維持利率不變，歷史上只有這裡發展體育"},
 		{"chinese.simplified", "臺灣聯合報導股市長紅", "台湾联合报导股市长红"},
+		{"chinese.simplified", "衆人爲週末遊行佈置啓動", "众人为周末遊行佈置启动"},
 		{"chinese.simplified", "央行维持利率不变", "央行维持利率不变"},
 		{"chinese.traditional", "会議のニュース", "会議のニュース"},
 		{"chinese.traditional", "Central bank holds rates", "Central bank holds rates"},
