@@ -67,7 +67,7 @@ func TestDefaultGate(t *testing.T) {
 		}
 	}
 	report, _ := beside(10, 0, 0, 1, 1)
-	if v := DefaultGate().Judge(report, nil); !v.Passed || len(v.Checks) != 3 || !strings.Contains(v.Checks[0].Detail, "nothing is in production yet") {
+	if v := DefaultGate().Judge(report, nil); !v.Passed || len(v.Checks) != 3 || !strings.Contains(v.Checks[0].Detail, "no other version is in production") {
 		t.Errorf("first promotion: %+v", v)
 	}
 }

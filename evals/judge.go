@@ -6,14 +6,14 @@ import (
 )
 
 // Judge holds a report to the gate's rules. prod is the version in production
-// on the same rows, one of the report's baselines; nil if there is none yet,
+// on the same rows, one of the report's baselines; nil if there is no other,
 // so that what is relative to it holds.
 func (g Gate) Judge(r *Report, prod *Baseline) Verdict {
 	v := Verdict{Passed: true, Checks: []Check{}}
 	paired := false
 	for _, rule := range g.Rules {
 		if rule.relative() && prod == nil {
-			v.Add(Check{Name: rule.name(""), Passed: true, Detail: "nothing is in production yet"})
+			v.Add(Check{Name: rule.name(""), Passed: true, Detail: "no other version is in production"})
 			continue
 		}
 		rule.judge(&v, r, prod)

@@ -36,7 +36,7 @@ func TestEvaluateAgainst(t *testing.T) {
 		return report
 	}
 	report := compare(e)
-	if b := report.Baselines[0]; b.Name != worse.Ref() || b.Differences[evals.Accuracy].Low <= 0 || report.Gate.Checks[0].Detail != "nothing is in production yet" {
+	if b := report.Baselines[0]; b.Name != worse.Ref() || b.Differences[evals.Accuracy].Low <= 0 || report.Gate.Checks[0].Detail != "no other version is in production" {
 		t.Errorf("%+v, gate %+v", b, report.Gate)
 	}
 	w.promote(t, Promotion{Ref: ref(worse)})
