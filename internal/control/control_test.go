@@ -1,34 +1,16 @@
 package control
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"galley"
-	"galley/dataset"
-	"galley/feature/text"
-	"galley/internal/blob"
-	"galley/internal/durable"
 	"galley/internal/store"
-	"galley/internal/store/sqlite"
-	"galley/onnx"
-	"galley/onnx/session"
-	"galley/task"
 	"galley/trainer"
-	"galley/trainer/engine"
 	"galley/trainer/launch/process"
 )
 
@@ -47,259 +29,6 @@ func TestMain(m *testing.M) {
 	// The race detector would keep each child for a second.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	os.Exit(m.Run())
-}
-
-var drivers = engine.Drivers{"onnx": tumbler{}}
-
-// A tumbler is an engine whose training is a chain of hashes: what it makes
-// depends on each of its steps, and on nothing else.
-type tumbler struct{}
-
-func (tumbler) Name() string    { return "onnx" }
-func (tumbler) Version() string { return "tumbler 1" }
-
-type tumble struct {
-	Step int
-	Hash []byte
-}
-
-// Seeds with which the first attempt comes to grief at step 5.
-const (
-	hangs   = 666
-	starves = 667
-)
-
-// The steps of a tumbler.
-const (
-	stepTime      = 2 * time.Millisecond
-	stepsPerEpoch = 20
-)
-
-func (tumbler) Train(ctx context.Context, r engine.Request, report func(engine.Event)) (engine.Result, error) {
-	steps := r.Spec.Recipe.Epochs * stepsPerEpoch
-	var state tumble
-	path := filepath.Join(r.WorkDir, "state.json")
-	if data, err := os.ReadFile(path); err == nil {
-		if err := json.Unmarshal(data, &state); err != nil {
-			return engine.Result{}, err
-		}
-	}
-	save := func() error {
-		data, err := json.Marshal(state)
-		if err == nil {
-			err = durable.Write(path, 0o600, data)
-		}
-		if err == nil {
-			report(engine.Event{Kind: engine.Checkpointed, Step: state.Step, Steps: steps})
-		}
-		return err
-	}
-	report(engine.Event{Kind: engine.Started, Step: state.Step, Steps: steps})
-	fmt.Fprintln(os.Stderr, "parent", r.Parent != "", "records", len(r.Records))
-	for state.Step < steps {
-		if r.Attempt == 1 && state.Step == 5 {
-			switch r.Spec.Recipe.Seed {
-			case hangs:
-				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-			case starves:
-				return engine.Result{}, galley.Errorf(galley.Internal, "onnx", "Failed to allocate memory for requested buffer")
-			}
-		}
-		if ctx.Err() != nil {
-			return engine.Result{}, errors.Join(save(), ctx.Err())
-		}
-		time.Sleep(stepTime)
-		sum := sha256.Sum256(fmt.Appendf(state.Hash, "%d", r.Spec.Recipe.Seed))
-		state.Step, state.Hash = state.Step+1, sum[:]
-		report(engine.Event{Kind: engine.Progress, Step: state.Step, Steps: steps, Loss: 1 / float64(state.Step)})
-		if r.Spec.Recipe.Optimizer.LR > 5 && state.Step == 7 {
-			return engine.Result{}, galley.Errorf(galley.FailedPrecondition, "recipe", "the loss is NaN at step %d", state.Step).
-				WithRemedy("lower recipe.optimizer.lr")
-		}
-		if state.Step%r.Spec.Recipe.CheckpointEvery == 0 {
-			if err := save(); err != nil {
-				return engine.Result{}, err
-			}
-		}
-	}
-	result := engine.Result{Bundle: filepath.Join(r.WorkDir, "bundle"), Steps: steps, Metrics: map[string]float64{"loss": 0.25}}
-	if err := os.RemoveAll(result.Bundle); err != nil {
-		return result, err
-	}
-	return result, writeBundle(result.Bundle, r.Spec.Task, r.Data.Labels, state.Hash)
-}
-
-// writeBundle writes a graph that scores a text by the sum of its token ids,
-// with the hash as a further weight.
-func writeBundle(dir, kind string, labels []string, hash []byte) error {
-	g := &onnx.Graph{Name: "test"}
-	b := onnx.NewBuilder(g)
-	shape := onnx.Shape{onnx.Symbol("batch"), onnx.Symbol("length")}
-	ids := b.Input("input_ids", onnx.Int64, shape)
-	classes := max(2, len(labels))
-	weights := make([]float32, classes)
-	for i := range weights {
-		weights[i] = float32(int(hash[i%len(hash)])-128) / 1e4
-	}
-	sum := b.OpAttrs("ReduceSum", map[string]onnx.Attr{"keepdims": int64(1)},
-		b.OpAttrs("Cast", map[string]onnx.Attr{"to": int64(onnx.Float)}, ids), b.Ints(1))
-	g.Nodes = append(g.Nodes, &onnx.Node{Name: "head", Op: "MatMul",
-		Inputs: []string{sum, b.Weight(onnx.NewFloat("weights", weights, 1, int64(classes)))}, Outputs: []string{"logits"}})
-	b.Output("logits", onnx.Float, onnx.Shape{onnx.Symbol("batch"), {Size: int64(classes)}})
-	m := &onnx.Model{IRVersion: 8, Opsets: map[string]int64{"": 17}, Graph: g}
-	tokenizer, err := text.Train(context.Background(), func(yield func(string) bool) {
-		for _, s := range []string{"sport goal", "money bank", "sport goal", "money bank"} {
-			if !yield(s) {
-				return
-			}
-		}
-	}, text.TrainOptions{VocabSize: 100})
-	if err != nil {
-		return err
-	}
-	c := &task.Config{Format: task.ConfigFormat, Task: task.Kind(kind), MaxLength: 16, Inputs: task.Inputs{IDs: "input_ids"}, Outputs: task.DefaultOutputs}
-	if c.Task == task.TextClassification {
-		c.Labels = labels
-	}
-	return task.WriteBundle(dir, m, c, tokenizer)
-}
-
-// noOpener stands for a machine without a runtime.
-type noOpener struct{}
-
-func (noOpener) Open(context.Context, []byte, session.Options) (session.Session, error) {
-	return nil, galley.Errorf(galley.FailedPrecondition, "runtime", "is missing")
-}
-func (o noOpener) OpenFile(ctx context.Context, _ string, _ session.Options) (session.Session, error) {
-	return o.Open(ctx, nil, session.Options{})
-}
-func (noOpener) Runtime() string { return "none" }
-
-// A world is an open home with its control, which runs.
-type world struct {
-	*Control
-	stop func()
-}
-
-func open(home string, opener session.Opener, cpus int) (*world, error) {
-	return openWith(home, opener, cpus, blob.Options{})
-}
-
-func openWith(home string, opener session.Opener, cpus int, o blob.Options, more ...func(*Options)) (*world, error) {
-	ctx := context.Background()
-	s, err := sqlite.Open(ctx, home)
-	if err != nil {
-		return nil, err
-	}
-	blobs, err := blob.Open(filepath.Join(home, "blobs"), o)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	options := Options{
-		Home: home, Store: s, Blobs: blobs, Opener: opener, Drivers: drivers, CPUs: cpus,
-		Launcher: process.Launcher{Args: []string{"attempt"}},
-		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
-	}
-	for _, set := range more {
-		set(&options)
-	}
-	c, err := Open(ctx, options)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	run, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.Run(run)
-	}()
-	stop := sync.OnceFunc(func() {
-		cancel()
-		<-done
-		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		_ = c.Close(limit)
-		_ = s.Close()
-	})
-	return &world{Control: c, stop: stop}, nil
-}
-
-func newWorld(t *testing.T, opener session.Opener, cpus int) *world {
-	t.Helper()
-	w, err := open(t.TempDir(), opener, cpus)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.stop)
-	return w
-}
-
-const rows = "text,label\n" +
-	"sport goal one,sport\nsport goal two,sport\nsport goal three,sport\n" +
-	"money bank one,money\nmoney bank two,money\nmoney bank three,money\n"
-
-func (w *world) add(t *testing.T, name string, files map[string]string) *dataset.Rejections {
-	t.Helper()
-	s, err := w.NewSpool()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	for split, data := range files {
-		// In pieces, as they come over the wire.
-		for len(data) > 0 {
-			n := min(7, len(data))
-			if err := s.Write(split, split+".csv", []byte(data[:n])); err != nil {
-				t.Fatal(err)
-			}
-			data = data[n:]
-		}
-	}
-	d, rejected, err := w.AddData(t.Context(), "ann", dataset.FreezeOptions{Name: name, Format: dataset.CSV, Seed: 1}, s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d.Name != name || d.Version < 1 {
-		t.Errorf("%+v", d)
-	}
-	return rejected
-}
-
-func jobFile(name, kind, more string) []byte {
-	return fmt.Appendf(nil, "apiVersion: galley/v1\nkind: Train\nname: %s\ntask: %s\ndata: {dataset: news}\nresources: {cpus: 1}\n%s", name, kind, more)
-}
-
-func (w *world) submit(t *testing.T, file []byte) trainer.Job {
-	t.Helper()
-	j, err := w.Submit(t.Context(), "ann", file, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return j
-}
-
-// wait follows a job until it is final.
-func (w *world) wait(t *testing.T, id string) trainer.Job {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	var last trainer.Job
-	if err := w.Watch(ctx, id, func(j trainer.Job) error { last = j; return nil }); err != nil {
-		t.Fatalf("%v; job %+v", err, last)
-	}
-	return last
-}
-
-func (w *world) log(t *testing.T, id string) string {
-	t.Helper()
-	var b strings.Builder
-	if err := w.Logs(t.Context(), id, 0, true, func(_ trainer.Job, l store.Line) error {
-		fmt.Fprintln(&b, l.Text)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
 }
 
 func TestTrainAndPublish(t *testing.T) {
@@ -345,17 +74,6 @@ func TestTrainAndPublish(t *testing.T) {
 	if err != nil || tree.Parent == nil || tree.Parent.Ref != "base@1" || tree.Parent.Parent != nil {
 		t.Errorf("%+v %v", tree, err)
 	}
-}
-
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	for range 500 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error("it did not happen")
 }
 
 // A NaN loss fails the job and names the step; after a change of mind it can
@@ -539,21 +257,4 @@ func TestKilledAttempts(t *testing.T) {
 	if got, want := w.modelDigest(t, j.Versions[0]), w.modelDigest(t, whole.Versions[0]); got != want {
 		t.Errorf("the interrupted job made %s, the other %s", got, want)
 	}
-}
-
-func (w *world) modelDigest(t *testing.T, ref string) galley.Digest {
-	t.Helper()
-	r, err := galley.ParseRef(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, _, err := w.Version(context.Background(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, ok := v.Artifact(task.ModelFile)
-	if !ok {
-		t.Fatal("no model")
-	}
-	return a.Digest
 }

@@ -1,14 +1,9 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
-	"log/slog"
-	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -18,269 +13,20 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	grpcmd "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	controlpb "galley/api/control/v1"
 	inferencepb "galley/api/inference/v2"
-	newsroompb "galley/api/newsroom/v1"
 
 	"galley"
 	"galley/internal/audit"
 	"galley/internal/auth"
 	"galley/internal/control"
 	"galley/internal/store"
-	"galley/internal/store/sqlite"
 )
-
-// A doorstep is a server of all services, none of which does anything, with a
-// token of each role.
-type doorstep struct {
-	store   *sqlite.Store
-	tokens  *control.Tokens
-	now     time.Time
-	passed  time.Duration // by the clock that nobody sets
-	secrets map[auth.Role]string
-	ids     map[auth.Role]string
-	server  *Server
-	api     *httpAPI
-	http    *httptest.Server
-	conn    *grpc.ClientConn
-	log     bytes.Buffer
-}
-
-func newDoorstep(t *testing.T, required bool) *doorstep {
-	t.Helper()
-	return newDoorstepOf(t, required, func(*sqlite.Store) controlpb.ControlServer { return controlpb.UnimplementedControlServer{} })
-}
-
-// newDoorstepOf does the same before a control API that does something.
-func newDoorstepOf(t *testing.T, required bool, controlOf func(*sqlite.Store) controlpb.ControlServer) *doorstep {
-	t.Helper()
-	d := &doorstep{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), passed: time.Hour, secrets: map[auth.Role]string{}, ids: map[auth.Role]string{}}
-	var err error
-	if d.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
-	clock := auth.NewClock(func() time.Time { return d.now }, func() time.Duration { return d.passed })
-	if d.tokens, err = control.OpenTokens(t.Context(), d.store, clock); err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range auth.Roles() {
-		made, secret, err := d.tokens.Create(t.Context(), "test", control.TokenRequest{Role: r, Name: "the-" + string(r), Lifetime: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.secrets[r], d.ids[r] = secret, made.ID
-	}
-	log := slog.New(slog.NewTextHandler(&d.log, nil))
-	entrance := NewAccess(d.tokens, log).Entrance(required)
-	d.server = NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, controlOf(d.store), log, WithEntrances(entrance, entrance))
-	controlpb.RegisterAccessServer(d.server, NewTokens(d.tokens))
-	controlpb.RegisterAuditServer(d.server, controlpb.UnimplementedAuditServer{})
-	controlpb.RegisterMaintenanceServer(d.server, controlpb.UnimplementedMaintenanceServer{})
-	controlpb.RegisterBatchServer(d.server, controlpb.UnimplementedBatchServer{})
-	newsroompb.RegisterNewsroomServer(d.server, newsroompb.UnimplementedNewsroomServer{})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- d.server.Serve(listener) }()
-	d.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.api = newHTTPAPI(d.server)
-	d.http = httptest.NewUnstartedServer(nil)
-	d.http.Config = NewHTTPServer(NewHTTPHandler(d.server), log)
-	d.http.Start()
-	t.Cleanup(func() {
-		d.conn.Close()
-		d.http.Close()
-		d.server.Shutdown(context.Background())
-		<-served
-		d.store.Close()
-	})
-	return d
-}
-
-func (d *doorstep) pass(long time.Duration) { d.now, d.passed = d.now.Add(long), d.passed+long }
-
-// as shows a secret, if it is not empty.
-func as(ctx context.Context, secret string) context.Context {
-	if secret == "" {
-		return ctx
-	}
-	return grpcmd.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret)
-}
-
-// call calls a method of any kind with an empty message.
-func (d *doorstep) call(t *testing.T, secret, method string) error {
-	ctx, cancel := context.WithTimeout(as(t.Context(), secret), 5*time.Second)
-	defer cancel()
-	stream, err := d.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
-	if err != nil {
-		return err
-	}
-	// A refusal may come before the message is sent.
-	_ = stream.SendMsg(&emptypb.Empty{})
-	_ = stream.CloseSend()
-	return stream.RecvMsg(&emptypb.Empty{})
-}
-
-// Every method, asked by every role and by nobody: the table is what happens.
-func TestEveryMethodAgainstEveryRole(t *testing.T) {
-	d := newDoorstep(t, true)
-	names := d.server.Methods()
-	if len(names) < 60 {
-		t.Fatalf("%d methods", len(names))
-	}
-	for _, method := range names {
-		p, ok := auth.OfMethod(method)
-		if !ok {
-			t.Errorf("%s is not in the table of internal/auth", method)
-			continue
-		}
-		if strings.HasSuffix(method, "Health/Watch") {
-			continue // never ends; Check and List beside it are asked
-		}
-		if got := status.Code(d.call(t, "", method)); (got == codes.Unauthenticated || got == codes.ResourceExhausted) != (p != auth.Open) {
-			t.Errorf("%s, asked by nobody: %s", method, got)
-		}
-		for _, role := range auth.Roles() {
-			err := d.call(t, d.secrets[role], method)
-			if got := status.Code(err); got == codes.Unauthenticated || (got == codes.PermissionDenied) == role.May(p) {
-				t.Errorf("%s, asked by %s: %v", method, role, err)
-			}
-		}
-	}
-}
-
-// The table names no method that there is not.
-func TestTableIsTrue(t *testing.T) {
-	d := newDoorstep(t, false)
-	served := d.server.Methods()
-	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
-		for i := range f.Services().Len() {
-			methods := f.Services().Get(i).Methods()
-			for j := range methods.Len() {
-				served = append(served, fmt.Sprintf("/%s/%s", f.Services().Get(i).FullName(), methods.Get(j).Name()))
-			}
-		}
-		return true
-	})
-	for _, name := range auth.Methods() {
-		if !slices.Contains(served, name) {
-			t.Errorf("the table names %s, which does not exist", name)
-		}
-	}
-	patterns := []string{"GET /metrics"}
-	for _, r := range d.api.mux.routes {
-		patterns = append(patterns, r.pattern)
-	}
-	for _, pattern := range auth.Routes() {
-		if !slices.Contains(patterns, pattern) {
-			t.Errorf("the table names %s, which is no route", pattern)
-		}
-	}
-}
-
-// requestOf makes a request that a pattern matches.
-func requestOf(t *testing.T, base, pattern string) *http.Request {
-	t.Helper()
-	verb, path, ok := strings.Cut(pattern, " ")
-	if !ok {
-		verb, path = "PUT", pattern
-	}
-	path = strings.ReplaceAll(path, "{$}", "")
-	for strings.Contains(path, "{") {
-		i := strings.Index(path, "{")
-		path = path[:i] + "x1" + path[i+strings.Index(path[i:], "}")+1:]
-	}
-	r, err := http.NewRequestWithContext(t.Context(), verb, base+path, strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	return r
-}
-
-// Every route, asked by every role and by nobody.
-func TestEveryRouteAgainstEveryRole(t *testing.T) {
-	d := newDoorstep(t, true)
-	if len(d.api.mux.routes) < 60 {
-		t.Fatalf("%d routes", len(d.api.mux.routes))
-	}
-	ask := func(pattern, secret string) (int, string) {
-		r := requestOf(t, d.http.URL, pattern)
-		if secret != "" {
-			r.Header.Set("Authorization", "Bearer "+secret)
-		}
-		answer, err := d.http.Client().Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		body, err := io.ReadAll(answer.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer.StatusCode == 401 && answer.Header.Get("WWW-Authenticate") == "" {
-			t.Errorf("%s: no WWW-Authenticate", pattern)
-		}
-		return answer.StatusCode, string(body)
-	}
-	for _, route := range d.api.mux.routes {
-		if !route.listed {
-			t.Errorf("%s is not in the table of internal/auth", route.pattern)
-			continue
-		}
-		if got, body := ask(route.pattern, ""); (got == 401 || got == 429) != (route.permission != auth.Open) {
-			t.Errorf("%s, asked by nobody: %d %s", route.pattern, got, body)
-		}
-		for _, role := range auth.Roles() {
-			got, body := ask(route.pattern, d.secrets[role])
-			if got == 401 || (got == 403) == role.May(route.permission) {
-				t.Errorf("%s, asked by %s: %d %s", route.pattern, role, got, body)
-			}
-		}
-	}
-}
-
-// What is not in the table is denied to everyone, the local caller included.
-func TestUnlistedIsDenied(t *testing.T) {
-	for _, required := range []bool{true, false} {
-		d := newDoorstep(t, required)
-		mux := NewMux(d.server.httpEntrance, d.api.failRoute)
-		called := false
-		mux.HandleFunc("GET /new", func(http.ResponseWriter, *http.Request) { called = true })
-		mux.HandleMethod("GET /v1/new", "/galley.control.v1.Control/New", func(http.ResponseWriter, *http.Request) { called = true })
-		for _, path := range []string{"/new", "/v1/new"} {
-			for _, secret := range append(slices.Collect(maps.Values(d.secrets)), "") {
-				w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
-				if secret != "" {
-					r.Header.Set("Authorization", "Bearer "+secret)
-				}
-				if mux.ServeHTTP(w, r); w.Code != 403 || called {
-					t.Errorf("%s: %d %s", path, w.Code, w.Body)
-				}
-			}
-		}
-		info := &grpc.UnaryServerInfo{FullMethod: "/galley.control.v1.Control/New"}
-		for _, ctx := range []context.Context{t.Context(), auth.WithCaller(t.Context(), auth.Local)} {
-			_, err := d.server.grpcEntrance.unary(ctx, nil, info, func(context.Context, any) (any, error) { called = true; return nil, nil })
-			if status.Code(err) != codes.PermissionDenied || called {
-				t.Errorf("%v", err)
-			}
-		}
-	}
-}
 
 // Without tokens being asked for, everyone is the local caller; who shows one
 // is its bearer, and a wrong one is wrong here, too.
