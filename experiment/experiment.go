@@ -81,6 +81,7 @@ type Experiment struct {
 	Versions   [2]int       `json:"versions"` // by arm
 	Stages     []Stage      `json:"stages"`   // the last one is the present one
 	Ramp       *Ramp        `json:"ramp,omitempty"`
+	Shadow     *Shadow      `json:"shadow,omitempty"`
 	Metric     Metric       `json:"metric"`
 	Unit       Unit         `json:"unit"`
 	Guards     Guards       `json:"guards"`
@@ -148,6 +149,19 @@ func (e Experiment) Check() error {
 	}
 	if _, err := ParseMetric(string(e.Metric)); err != nil {
 		return err
+	}
+	if (e.Shadow != nil) != (e.Metric == Agreement) {
+		return galley.Errorf(galley.InvalidArgument, "metric", "%s is what shadows measure, and nothing else", Agreement).
+			WithRemedy("start a shadow without a metric, or choose another for a split")
+	}
+	if e.Shadow != nil {
+		if e.Ramp != nil || e.Stages[0].Treatment != 0 {
+			return galley.Errorf(galley.InvalidArgument, e.Name, "a shadow splits nothing").WithRemedy("give it neither shares nor a canary")
+		}
+		if err := e.Shadow.check(); err != nil {
+			return err
+		}
+		return e.Guards.Check()
 	}
 	if err := checkShare(e.Stages[0].Treatment); err != nil {
 		return err

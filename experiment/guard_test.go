@@ -43,12 +43,13 @@ func TestAWindowSlides(t *testing.T) {
 	if f := m.Read(last.Add(20 * time.Second)); f != (Figures{}) {
 		t.Errorf("later it has %+v", f)
 	}
-	if got := m.Take(); got != (Counts{500, 100, 100}) {
+	m.Compare(true)
+	m.Compare(false)
+	if got := m.Take(); got != (Counts{500, 100, 100, 2, 1}) {
 		t.Errorf("all are %+v", got)
 	}
-	m.Return(Counts{1, 1, 0})
-	if got := m.Take(); got != (Counts{1, 1, 0}) {
-		t.Errorf("what could not be stored is %+v", got)
+	if got := m.Take(); got != (Counts{}) {
+		t.Errorf("after that there are %+v", got)
 	}
 }
 

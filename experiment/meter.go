@@ -38,8 +38,12 @@ func bucketOf(d time.Duration) int {
 	return low
 }
 
-// A Counts is what an arm did since it was last asked for.
-type Counts struct{ Requests, Errors, Empty int64 }
+// A Counts is what an arm did since it was last asked for. A shadow's answers
+// are compared with the control's, where both have labels.
+type Counts struct {
+	Requests, Errors, Empty int64
+	Compared, Agreed        int64
+}
 
 // A Meter counts the answers of one arm: those of a sliding window, and those
 // that are not yet stored. Several goroutines may use it at once.
@@ -86,6 +90,16 @@ func (m *Meter) Observe(now time.Time, took time.Duration, failed, empty bool) {
 	s.answered[bucket]++
 }
 
+// Compare counts an answer of a shadow that was compared.
+func (m *Meter) Compare(agreed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fresh.Compared++
+	if agreed {
+		m.fresh.Agreed++
+	}
+}
+
 // Read returns the figures of the window that ends now.
 func (m *Meter) Read(now time.Time) Figures {
 	turn := now.UnixNano() / int64(m.slot)
@@ -122,13 +136,4 @@ func (m *Meter) Take() Counts {
 	fresh := m.fresh
 	m.fresh = Counts{}
 	return fresh
-}
-
-// Return gives back what was taken and could not be stored.
-func (m *Meter) Return(c Counts) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.fresh.Requests += c.Requests
-	m.fresh.Errors += c.Errors
-	m.fresh.Empty += c.Empty
 }

@@ -17,9 +17,13 @@ type Metric string
 // right labels, or say whether the label was right.
 const Accuracy Metric = "accuracy"
 
+// Agreement is how often a shadow gives the label that the control gives. No
+// outcomes are sent for it.
+const Agreement Metric = "agreement"
+
 // higher and lower are the metrics, by what is better.
 var (
-	higher = []Metric{Accuracy, "acceptance", "click", "conversion", "engagement", "rating", "success"}
+	higher = []Metric{Accuracy, "acceptance", Agreement, "click", "conversion", "engagement", "rating", "success"}
 	lower  = []Metric{"complaint", "correction", "error", "rejection"}
 )
 

@@ -20,6 +20,9 @@ var concentrations = []float64{10, 100, 1_000, 10_000}
 func RatioEvidence(stages []Stage, counts [][2]int64) float64 {
 	total := 0.0
 	for i, n := range counts {
+		if stages[i].Treatment == 0 {
+			continue // a shadow has no shares
+		}
 		x := [2]float64{float64(n[Control]), float64(n[Treatment])}
 		shares := [2]float64{stages[i].Share(Control), stages[i].Share(Treatment)}
 		null := xlogy(x[0], shares[0]) + xlogy(x[1], shares[1])

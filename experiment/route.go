@@ -12,6 +12,7 @@ type Route struct {
 	Guards     Guards
 	Meters     [2]*Meter // by arm; nil for a hold
 	Number     uint8     // of the stage
+	Shadow     *Shadow   // the treatment is asked beside the control
 	Due        time.Time // when the treatment may get more; zero for never
 
 	held  bool
@@ -24,7 +25,7 @@ type Route struct {
 func NewRoute(e Experiment, former *Route) *Route {
 	r := &Route{
 		Experiment: uint32(e.ID), Name: e.Name, Versions: e.Versions, Guards: e.Guards,
-		Number: uint8(len(e.Stages) - 1), stage: e.Stage(), salt: e.Salt, held: e.State != Running,
+		Shadow: e.Shadow, Number: uint8(len(e.Stages) - 1), stage: e.Stage(), salt: e.Salt, held: e.State != Running,
 	}
 	_, r.Due, _ = e.Next()
 	switch {
@@ -66,6 +67,18 @@ func (r *Route) Assign(key string, random uint64) Assignment {
 		place = PlaceOf(r.salt, key)
 	}
 	return Assignment{r, r.stage.Arm(place), place}
+}
+
+// Split reports whether the request's answer is one of an arm's, for which
+// outcomes count.
+func (a Assignment) Split() bool { return a.Route != nil && a.Route.Shadow == nil }
+
+// Shadowed reports whether the treatment is to be asked, too.
+func (a Assignment) Shadowed() bool {
+	if a.Route == nil || a.Route.Shadow == nil {
+		return false
+	}
+	return Stage{Treatment: a.Route.Shadow.Share}.Arm(a.Place) == Treatment
 }
 
 // Observe counts the end of the assigned request.

@@ -112,6 +112,10 @@ func resplit(e Experiment, event Resplit) (Experiment, []Effect, error) {
 	if err := checkShare(event.Treatment); err != nil {
 		return e, nil, err
 	}
+	if e.Shadow != nil {
+		return e, nil, galley.Errorf(galley.FailedPrecondition, e.Name, "is a shadow: the control answers all requests").
+			WithRemedy("stop it, and start an experiment with a split")
+	}
 	if event.Treatment == e.Stage().Treatment {
 		return e, nil, nil
 	}

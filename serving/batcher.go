@@ -119,6 +119,13 @@ func (b *batcher[In, Out]) do(ctx context.Context, record *recorder, ins []In, s
 	return c.out, c.times, c.err
 }
 
+// load is how many runs and requests there are that do not wait for others.
+func (b *batcher[In, Out]) load() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limits.executors - b.free + b.requests
+}
+
 // seize takes an executor that is free while nobody waits for one.
 func (b *batcher[In, Out]) seize() bool {
 	b.mu.Lock()

@@ -52,6 +52,7 @@ func newTextClassifier(v registry.Version, c *task.TextClassifier, s session.Ses
 		Version: v, Signature: signature, Platform: platform,
 		closeModel: s.Close,
 		infer:      served.infer,
+		load:       served.batcher.load,
 	}, nil
 }
 

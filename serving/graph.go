@@ -33,6 +33,7 @@ func newGraph(v registry.Version, s session.Session, l limits) *Servable {
 	return &Servable{
 		Version: v, Signature: task.GraphSignature(s.Inputs(), s.Outputs()), Platform: platform,
 		closeModel: s.Close,
+		load:       b.load,
 		infer: func(ctx context.Context, r *recorder, inputs tensors) (answer, error) {
 			elements, bytes := sizeOf(inputs)
 			outputs, times, err := b.do(ctx, r, []tensors{inputs}, []int{elements}, bytes)

@@ -86,6 +86,9 @@ func (l *Lease) Infer(ctx context.Context, inputs map[string]*session.Tensor) (o
 		}
 	}()
 	outputs, err = l.Servable.Infer(ctx, inputs)
+	if err == nil && l.Assignment.Shadowed() {
+		l.table.shadows.offer(l, inputs, outputs)
+	}
 	return outputs, err
 }
 

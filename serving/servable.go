@@ -20,6 +20,7 @@ type Servable struct {
 	Platform  string // what runs it, as the protocol's metadata name it
 
 	infer      func(ctx context.Context, r *recorder, inputs map[string]*session.Tensor) (answer, error)
+	load       func() int // runs, and requests that wait; nil if that is not known
 	closeModel func() error
 	recorder   *recorder // set by the table
 }

@@ -30,7 +30,8 @@ type Table struct {
 	store registry.Store
 	open  OpenFunc
 
-	routes atomic.Pointer[map[string]*experiment.Route] // by model; see SetRoute
+	routes  atomic.Pointer[map[string]*experiment.Route] // by model; see SetRoute
+	shadows shadows
 
 	mu     sync.Mutex
 	models map[string]*model
@@ -73,6 +74,7 @@ type opened struct {
 // open.
 func NewTable(store registry.Store, open OpenFunc) *Table {
 	t := &Table{store: store, open: open, models: map[string]*model{}, follows: map[string]*follow{}}
+	t.shadows.table = t
 	t.settled = sync.NewCond(&t.mu)
 	return t
 }
@@ -216,6 +218,7 @@ func (t *Table) Forget(name string, number int) {
 // and refuses new requests. It waits for versions that are being opened and
 // closed, not for requests.
 func (t *Table) Close() {
+	t.shadows.close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true

@@ -40,6 +40,10 @@ Metrics are the mean of outcomes from 0 to 1. More is better of accuracy,
 acceptance, click, conversion, engagement, rating and success; less is better of
 complaint, correction, error and rejection.
 
+With --shadow, the control answers all requests, and the treatment is asked
+beside it when the machine is idle. Nothing of it reaches a caller; ab show says
+how often both give the same label, and the treatment's errors.
+
 With --canary, the treatment's share goes up by itself, while it keeps its
 guardrails.
 
@@ -47,6 +51,7 @@ A guardrail that the treatment breaks ends the experiment, and all traffic goes
 to the control. Without --guardrail these are error_rate=0.1 and empty=0.1.`,
 		Example: "  galley ab start headline-test --control news-topic@1 --treatment news-topic@2 --split 90/10 --metric accuracy\n" +
 			"  galley ab start careful --control news-topic:prod --treatment news-topic@5 --canary 1,5,25,50 --every 30m --metric complaint\n" +
+			"  galley ab start rehearsal --control news-topic:prod --treatment news-topic@5 --shadow 100\n" +
 			"  galley ab start small-model --control news-topic:prod --treatment news-topic@5 --split 50/50 --metric click --unit key --guardrail error_rate=0.02 --guardrail p99=50ms",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,13 +59,19 @@ to the control. Without --guardrail these are error_rate=0.1 and empty=0.1.`,
 			if request.Unguarded && len(request.Guardrails) > 0 {
 				return usagef("ab start: --guardrail and --no-guardrails exclude each other")
 			}
+			if request.Shadow != 0 && (request.Canary != "" || request.Split != "" || request.Metric != "") {
+				return usagef("ab start: a shadow has neither --split nor --canary nor --metric")
+			}
+			if request.Shadow == 0 && (request.Metric == "" || request.Budget != 0) {
+				return usagef("ab start: give --metric, or --shadow, of which --budget is")
+			}
 			if request.Canary != "" && cmd.Flags().Changed("split") {
 				return usagef("ab start: --split and --canary exclude each other")
 			}
 			if request.Canary == "" && every != 0 {
 				return usagef("ab start: --every needs --canary")
 			}
-			if request.Canary == "" && request.Split == "" {
+			if request.Canary == "" && request.Split == "" && request.Shadow == 0 {
 				request.Split = "50/50"
 			}
 			if every != 0 {
@@ -80,13 +91,15 @@ to the control. Without --guardrail these are error_rate=0.1 and empty=0.1.`,
 	f.StringVar(&request.Split, "split", "", "percents of control and treatment; 50/50 if not given")
 	f.StringVar(&request.Canary, "canary", "", "percents of the treatment that it goes up by itself: 1,5,25,50")
 	f.DurationVar(&every, "every", 0, "at the least, between the steps of --canary; 10m if not given")
+	f.Float64Var(&request.Shadow, "shadow", 0, "percentage of requests that the treatment is asked beside the control, whose answers are sent")
+	f.Float64Var(&request.Budget, "budget", 0, "of --shadow: the share of the machine that it may take; 0.5 if not given")
 	f.StringVar(&request.Metric, "metric", "", "what outcomes are of")
 	f.StringVar(&request.Unit, "unit", "outcome", "what counts once: outcome, or key for the first outcome of each request key")
 	f.StringArrayVar(&request.Guardrails, "guardrail", nil, "error_rate=0.02, empty=0.1 or p99=50ms; may be repeated")
 	f.BoolVar(&request.Unguarded, "no-guardrails", false, "let nothing end the experiment by itself")
 	f.DurationVar(&window, "window", 0, "that guardrails look back; 10s if not given")
 	f.Int32Var(&request.MinimumRequests, "min-requests", 0, "of the treatment in the window, for guardrails to judge; 50 if not given")
-	for _, name := range []string{"control", "treatment", "metric"} {
+	for _, name := range []string{"control", "treatment"} {
 		// It fails for a flag that is not there.
 		_ = c.MarkFlagRequired(name)
 	}
@@ -237,6 +250,8 @@ type experimentJSON struct {
 	Guardrails  []string            `json:"guardrails"`
 	Canary      []float64           `json:"canary,omitempty"`
 	Next        *time.Time          `json:"next,omitempty"`
+	Shadow      float64             `json:"shadow,omitempty"`
+	Budget      float64             `json:"budget,omitempty"`
 	Breach      *experimentBreach   `json:"breach,omitempty"`
 	Winner      string              `json:"winner,omitempty"`
 	Forced      bool                `json:"forced,omitempty"`
@@ -287,7 +302,7 @@ func experimentOf(e *controlpb.Experiment) experimentJSON {
 	if b := e.GetBreach(); b != nil {
 		out.Breach = &experimentBreach{b.GetGuardrail(), b.GetValue(), b.GetAt().AsTime()}
 	}
-	out.Canary = e.GetCanary()
+	out.Canary, out.Shadow, out.Budget = e.GetCanary(), e.GetShadow(), e.GetBudget()
 	if e.GetNext() != nil {
 		at := e.GetNext().AsTime()
 		out.Next = &at
@@ -354,6 +369,9 @@ func (a *app) printExperiment(e *controlpb.Experiment) {
 		fmt.Fprintf(a.out, "rolled back: %s, and the treatment had %.4g\n", b.GetGuardrail(), b.GetValue())
 	}
 	fmt.Fprintf(a.out, "traffic goes to %s; guardrails: %s\n", e.GetTraffic(), strings.Join(orNone(e.GetGuardrails()), ", "))
+	if e.GetShadow() > 0 {
+		fmt.Fprintf(a.out, "the treatment is asked %.4g %% of the requests, and may take %.4g %% of the machine\n", 100*e.GetShadow(), 100*e.GetBudget())
+	}
 	if e.GetNext() != nil {
 		fmt.Fprintf(a.out, "the treatment may get more from %s on\n", e.GetNext().AsTime().Local().Format(time.DateTime))
 	}

@@ -30,6 +30,8 @@ type ExperimentStart struct {
 	Control, Treatment galley.Ref
 	Split              string        // as experiment.ParseSplit reads it; that of the canary's first step if empty
 	Canary             string        // as experiment.ParseRamp reads it; empty for fixed shares
+	Shadow             float64       // percentage of requests that the treatment is asked beside the control; 0 for a split
+	Budget             float64       // of a shadow, a share of the machine; the default if 0
 	Every              time.Duration // between the canary's steps; DefaultEvery if 0
 	Metric             string
 	Unit               string        // outcome if empty
@@ -95,7 +97,15 @@ func (c *Control) newExperiment(ctx context.Context, by galley.Actor, s Experime
 		}
 		share = e.Ramp.Shares[0]
 	}
-	if s.Split != "" || e.Ramp == nil {
+	if s.Shadow != 0 {
+		if e.Shadow, err = experiment.NewShadow(s.Shadow, s.Budget); err != nil {
+			return e, err
+		}
+		if s.Metric == "" {
+			s.Metric = string(experiment.Agreement)
+		}
+	}
+	if s.Split != "" || e.Ramp == nil && e.Shadow == nil {
 		if share, err = experiment.ParseSplit(s.Split); err != nil {
 			return e, err
 		}

@@ -28,7 +28,7 @@ func NewExperiments(c *control.Control) *Experiments { return &Experiments{contr
 func (s *Experiments) StartExperiment(ctx context.Context, r *controlpb.StartExperimentRequest) (*controlpb.Experiment, error) {
 	start := control.ExperimentStart{
 		Name: r.GetExperiment(), Split: r.GetSplit(), Metric: r.GetMetric(), Unit: r.GetUnit(), Guards: r.GetGuardrails(), Unguarded: r.GetUnguarded(),
-		Canary: r.GetCanary(), Every: r.GetEvery().AsDuration(), Window: r.GetWindow().AsDuration(), Minimum: int(r.GetMinimumRequests()),
+		Shadow: r.GetShadow(), Budget: r.GetBudget(), Canary: r.GetCanary(), Every: r.GetEvery().AsDuration(), Window: r.GetWindow().AsDuration(), Minimum: int(r.GetMinimumRequests()),
 	}
 	var err error
 	if start.Control, err = galley.ParseRef(r.GetControl()); err != nil {
@@ -105,6 +105,9 @@ func experimentOf(r control.ExperimentReport) *controlpb.Experiment {
 		for _, share := range r.Ramp.Shares {
 			out.Canary = append(out.Canary, experiment.Stage{Treatment: share}.Share(experiment.Treatment))
 		}
+	}
+	if r.Shadow != nil {
+		out.Shadow, out.Budget = float64(r.Shadow.Share)/experiment.Parts, r.Shadow.Budget
 	}
 	if _, at, ok := r.Next(); ok {
 		out.Next = timestamppb.New(at)

@@ -536,3 +536,34 @@ func TestACanary(t *testing.T) {
 		t.Errorf("%v", e)
 	}
 }
+
+// TestAShadow: the control answers all, and what the treatment would have said
+// is compared.
+func TestAShadow(t *testing.T) {
+	d := newDesk(t)
+	e := d.start(t, func(r *controlpb.StartExperimentRequest) { r.Split, r.Metric, r.Shadow, r.Budget = "", "", 100, 1 })
+	if e.GetMetric() != "agreement" || e.GetShadow() != 1 || e.GetArms()[1].GetShare() != 0 {
+		t.Errorf("%v", e)
+	}
+	for i := range 30 {
+		model, id := d.classify(t, fmt.Sprint(i))
+		if model != "news@1" {
+			t.Fatalf("%s answered", model)
+		}
+		if r := d.feedback(t, id, true); r.GetExperiment() != "" {
+			t.Fatalf("%v", r)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for d.show(t).GetArms()[1].GetN() < 20 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	e = d.show(t)
+	if arm := e.GetArms()[1]; arm.GetN() < 20 || arm.GetMetric() != 1 || arm.GetErrors() != 0 || e.GetArms()[0].GetRequests() != 30 || e.GetVerdict() != "undecided" {
+		t.Errorf("%v", e)
+	}
+	if _, err := d.experiments.SplitExperiment(t.Context(), &controlpb.SplitExperimentRequest{Experiment: "test", Split: "50/50"}); FromStatus(err) == nil || FromStatus(err).Code != galley.FailedPrecondition {
+		t.Errorf("%v", err)
+	}
+}

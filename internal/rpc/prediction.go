@@ -24,7 +24,7 @@ func (s *Inference) predictionID(lease *serving.Lease, outputs map[string]*sessi
 		Version: uint32(lease.Version.Number), Model: experiment.HashModel(lease.Version.Name), At: time.Now(),
 		Place: lease.Assignment.Place, Label: labelOf(lease, outputs), Nonce: experiment.Nonce(),
 	}
-	if r := lease.Assignment.Route; r != nil {
+	if r := lease.Assignment.Route; lease.Assignment.Split() {
 		p.Experiment, p.Stage, p.Arm = r.Experiment, r.Number, lease.Assignment.Arm
 	}
 	return signer.Sign(p)

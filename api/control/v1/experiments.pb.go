@@ -40,6 +40,8 @@ type StartExperimentRequest struct {
 	MinimumRequests int32                  `protobuf:"varint,10,opt,name=minimum_requests,json=minimumRequests,proto3" json:"minimum_requests,omitempty"` // of the treatment in it, to judge; 50 if not given
 	Canary          string                 `protobuf:"bytes,11,opt,name=canary,proto3" json:"canary,omitempty"`                                           // instead of split: the treatment's percents, which go up by themselves: 1,5,25,50
 	Every           *durationpb.Duration   `protobuf:"bytes,12,opt,name=every,proto3" json:"every,omitempty"`                                             // at the least, between its steps; 10m if not given
+	Shadow          float64                `protobuf:"fixed64,13,opt,name=shadow,proto3" json:"shadow,omitempty"`                                         // instead of split: percentage of requests that the treatment is asked beside the control
+	Budget          float64                `protobuf:"fixed64,14,opt,name=budget,proto3" json:"budget,omitempty"`                                         // of a shadow: the share of the machine that it may take; 0.5 if not given
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -156,6 +158,20 @@ func (x *StartExperimentRequest) GetEvery() *durationpb.Duration {
 		return x.Every
 	}
 	return nil
+}
+
+func (x *StartExperimentRequest) GetShadow() float64 {
+	if x != nil {
+		return x.Shadow
+	}
+	return 0
+}
+
+func (x *StartExperimentRequest) GetBudget() float64 {
+	if x != nil {
+		return x.Budget
+	}
+	return 0
 }
 
 type ListExperimentsRequest struct {
@@ -488,6 +504,8 @@ type Experiment struct {
 	Ended               *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=ended,proto3" json:"ended,omitempty"`
 	Canary              []float64              `protobuf:"fixed64,23,rep,packed,name=canary,proto3" json:"canary,omitempty"` // the treatment's shares, from 0 to 1
 	Next                *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=next,proto3" json:"next,omitempty"`              // when the canary may go up
+	Shadow              float64                `protobuf:"fixed64,25,opt,name=shadow,proto3" json:"shadow,omitempty"`        // of a shadow: the share of requests that the treatment is asked beside the control
+	Budget              float64                `protobuf:"fixed64,26,opt,name=budget,proto3" json:"budget,omitempty"`        // of a shadow: the share of the machine that it may take
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -688,6 +706,20 @@ func (x *Experiment) GetNext() *timestamppb.Timestamp {
 		return x.Next
 	}
 	return nil
+}
+
+func (x *Experiment) GetShadow() float64 {
+	if x != nil {
+		return x.Shadow
+	}
+	return 0
+}
+
+func (x *Experiment) GetBudget() float64 {
+	if x != nil {
+		return x.Budget
+	}
+	return 0
 }
 
 type ExperimentArm struct {
@@ -962,7 +994,7 @@ var File_control_v1_experiments_proto protoreflect.FileDescriptor
 
 const file_control_v1_experiments_proto_rawDesc = "" +
 	"\n" +
-	"\x1ccontrol/v1/experiments.proto\x12\x11galley.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x03\n" +
+	"\x1ccontrol/v1/experiments.proto\x12\x11galley.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x03\n" +
 	"\x16StartExperimentRequest\x12\x1e\n" +
 	"\n" +
 	"experiment\x18\x01 \x01(\tR\n" +
@@ -980,7 +1012,9 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"\x10minimum_requests\x18\n" +
 	" \x01(\x05R\x0fminimumRequests\x12\x16\n" +
 	"\x06canary\x18\v \x01(\tR\x06canary\x12/\n" +
-	"\x05every\x18\f \x01(\v2\x19.google.protobuf.DurationR\x05every\".\n" +
+	"\x05every\x18\f \x01(\v2\x19.google.protobuf.DurationR\x05every\x12\x16\n" +
+	"\x06shadow\x18\r \x01(\x01R\x06shadow\x12\x16\n" +
+	"\x06budget\x18\x0e \x01(\x01R\x06budget\".\n" +
 	"\x16ListExperimentsRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x05R\x05limit\"Z\n" +
 	"\x17ListExperimentsResponse\x12?\n" +
@@ -1005,7 +1039,7 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"experiment\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x16\n" +
 	"\x06winner\x18\x03 \x01(\tR\x06winner\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xc7\x06\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xf7\x06\n" +
 	"\n" +
 	"Experiment\x12\x1e\n" +
 	"\n" +
@@ -1038,7 +1072,9 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"\astarted\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
 	"\x05ended\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x16\n" +
 	"\x06canary\x18\x17 \x03(\x01R\x06canary\x12.\n" +
-	"\x04next\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\"\x95\x02\n" +
+	"\x04next\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12\x16\n" +
+	"\x06shadow\x18\x19 \x01(\x01R\x06shadow\x12\x16\n" +
+	"\x06budget\x18\x1a \x01(\x01R\x06budget\"\x95\x02\n" +
 	"\rExperimentArm\x12\x10\n" +
 	"\x03arm\x18\x01 \x01(\tR\x03arm\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x14\n" +

@@ -30,6 +30,11 @@ func (s *Store) CountAnswers(ctx context.Context, counts []store.ExperimentCount
 		at.Requests += c.Requests
 		at.Errors += c.Errors
 		at.Empty += c.Empty
+		// What a shadow is measured by needs no outcome from outside.
+		at.outcomes += c.Compared
+		at.sum += c.Agreed * store.Micros
+		at.keys += c.Compared
+		at.keySum += c.Agreed * store.Micros
 	}
 	return s.update(ctx, "experiments", func(tx *sql.Tx) error { return addTotals(ctx, tx, changes) })
 }

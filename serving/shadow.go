@@ -1,0 +1,152 @@
+package serving
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"galley/experiment"
+	"galley/onnx/session"
+)
+
+// Bounds of what waits for a shadow. A request for which there is no room, or
+// no time, is not shadowed: only its caller matters.
+const (
+	shadowQueue    = 64
+	shadowBytes    = 32 << 20
+	shadowPatience = 200 * time.Millisecond // for the control to be idle
+	shadowTime     = 10 * time.Second       // for a run
+	shadowPoll     = 200 * time.Microsecond
+)
+
+// A shadowed is a request that the control has answered, to be put to the
+// treatment, too.
+type shadowed struct {
+	model   string
+	route   *experiment.Route
+	control *Servable
+	inputs  map[string]*session.Tensor
+	labels  []string // that the control gave; nil if it gives none
+	bytes   int64
+}
+
+// shadows put requests to treatments one after the other, each when no request
+// runs, and not for longer than the budget.
+type shadows struct {
+	table *Table
+
+	mu     sync.Mutex
+	queue  []shadowed
+	bytes  int64
+	busy   bool // a goroutine works on the queue
+	closed bool
+}
+
+// offer takes a request that was answered, if there is room.
+func (s *shadows) offer(l *Lease, inputs, outputs map[string]*session.Tensor) {
+	_, bytes := sizeOf(inputs)
+	w := shadowed{model: l.Version.Name, route: l.Assignment.Route, control: l.Servable, inputs: inputs, labels: labelsOf(outputs), bytes: bytes}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.queue) >= shadowQueue || len(s.queue) > 0 && s.bytes+bytes > shadowBytes {
+		return
+	}
+	s.queue = append(s.queue, w)
+	s.bytes += bytes
+	if !s.busy {
+		s.busy = true
+		go s.work()
+	}
+}
+
+// close drops what waits.
+func (s *shadows) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed, s.queue = true, nil
+}
+
+// next takes a request off the queue; false if there is none.
+func (s *shadows) next() (shadowed, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		s.busy, s.queue, s.bytes = false, nil, 0
+		return shadowed{}, false
+	}
+	w := s.queue[0]
+	s.queue[0] = shadowed{} // its tensors are the collector's
+	s.queue = s.queue[1:]
+	s.bytes -= w.bytes
+	return w, true
+}
+
+func (s *shadows) work() {
+	for {
+		w, ok := s.next()
+		if !ok {
+			return
+		}
+		if !w.control.waitIdle(shadowPatience) {
+			continue
+		}
+		time.Sleep(w.route.Shadow.Pause(s.run(w), runtime.GOMAXPROCS(0)))
+	}
+}
+
+// run puts a request to the treatment, and returns how long it took.
+func (s *shadows) run(w shadowed) time.Duration {
+	ctx, cancel := context.WithTimeout(context.Background(), shadowTime)
+	defer cancel()
+	meter := w.route.Meters[experiment.Treatment]
+	l, err := s.table.Acquire(ctx, w.model, strconv.Itoa(w.route.Versions[experiment.Treatment]))
+	if err != nil {
+		meter.Observe(time.Now(), 0, true, false)
+		return 0
+	}
+	defer l.Release()
+	defer func() {
+		if recover() != nil { // the graph's, which no caller is to see
+			meter.Observe(time.Now(), 0, true, false)
+		}
+	}()
+	began := time.Now()
+	outputs, err := l.Servable.Infer(ctx, w.inputs)
+	now := time.Now()
+	took := now.Sub(began)
+	if err != nil {
+		meter.Observe(now, took, true, false)
+		return took
+	}
+	defer closeAll(outputs)
+	meter.Observe(now, took, false, empty(w.inputs, outputs))
+	if w.labels != nil {
+		meter.Compare(slices.Equal(w.labels, labelsOf(outputs)))
+	}
+	return took
+}
+
+// labelsOf are the labels of an answer; nil if it has none.
+func labelsOf(outputs map[string]*session.Tensor) []string {
+	t := outputs["label"]
+	if t == nil {
+		return nil
+	}
+	return slices.Clone(t.Strings())
+}
+
+// waitIdle waits until nothing runs or waits, or the time is over.
+func (s *Servable) waitIdle(patience time.Duration) bool {
+	if s.load == nil {
+		return true
+	}
+	for began := time.Now(); s.load() > 0; time.Sleep(shadowPoll) {
+		if time.Since(began) > patience {
+			return false
+		}
+	}
+	return true
+}
