@@ -17,6 +17,10 @@ import "math"
 // the set is a confidence sequence). No variance is estimated, no number of
 // outcomes is too small, and the order in which those of the two arms arrive
 // does not matter.
+//
+// Strata are tested each by itself, and their evidences multiply: where the
+// shares changed on the way, a rate that changed with them, too, is no
+// difference of the arms.
 type Contrast struct {
 	shifts []shift
 }
@@ -73,13 +77,25 @@ func (c Contrast) at(arms [2]Tally, odds [2]float64) float64 {
 	return top + math.Log(sum/float64(len(c.shifts)))
 }
 
-// nuisanceAlpha is the part of alpha for the set of pairs.
+// Strata are the outcomes of both arms by the stages of an experiment.
+type Strata [][2]Tally
+
+// nuisanceAlpha is the part of alpha for the sets of pairs of all strata.
 const nuisanceAlpha = 0.002
 
 // Against returns the logarithm of the evidence against a difference of the
-// rates, treatment less control: the least among the pairs of rates with this
-// difference that the outcomes leave possible.
-func (c Contrast) Against(arms [2]Tally, difference float64) float64 {
+// rates, treatment less control, that is the same in all strata.
+func (c Contrast) Against(strata Strata, difference float64) float64 {
+	sum := 0.0
+	for _, arms := range strata {
+		sum += c.against(arms, difference, nuisanceAlpha/float64(len(strata)))
+	}
+	return sum
+}
+
+// against is the evidence of one stratum: the least among the pairs of rates
+// with this difference that the outcomes leave possible.
+func (c Contrast) against(arms [2]Tally, difference, alpha float64) float64 {
 	if arms[Control].N == 0 || arms[Treatment].N == 0 {
 		return 0
 	}
@@ -87,7 +103,7 @@ func (c Contrast) Against(arms [2]Tally, difference float64) float64 {
 	// The sum is convex in control's rate.
 	pair := func(p float64) float64 { return arms[Control].against(p) + arms[Treatment].against(p+difference) }
 	likely, value := least(pair, low, high)
-	bound := math.Log(1 / nuisanceAlpha)
+	bound := math.Log(1 / alpha)
 	if value >= bound {
 		return math.Inf(1)
 	}
@@ -133,15 +149,28 @@ func least(f func(float64) float64, a, b float64) (at, value float64) {
 }
 
 // Difference returns an interval for the treatment's rate less control's that
-// is valid at all times at once, as Rate's is.
-func (c Contrast) Difference(arms [2]Tally, alpha float64) Interval {
-	if arms[Control].N == 0 || arms[Treatment].N == 0 {
-		return Interval{-1, 1}
+// is valid at all times at once, as Rate's is. It is all that is possible if no
+// one difference fits all strata: then there is none to be named.
+func (c Contrast) Difference(strata Strata, alpha float64) (interval Interval, fits bool) {
+	weight, between := 0.0, 0.0
+	for _, arms := range strata {
+		if arms[Control].N == 0 || arms[Treatment].N == 0 {
+			continue
+		}
+		w := arms[Control].N * arms[Treatment].N / (arms[Control].N + arms[Treatment].N)
+		weight += w
+		between += w * (arms[Treatment].Mean() - arms[Control].Mean())
+	}
+	if weight == 0 {
+		return Interval{-1, 1}, true
 	}
 	bound := enough(alpha)
-	evidence := func(d float64) float64 { return c.Against(arms, d) - bound }
-	between := arms[Treatment].Mean() - arms[Control].Mean()
-	return Interval{root(evidence, between, -1), root(evidence, between, 1)}
+	evidence := func(d float64) float64 { return c.Against(strata, d) - bound }
+	between /= weight
+	if evidence(between) >= 0 {
+		return Interval{-1, 1}, false
+	}
+	return Interval{root(evidence, between, -1), root(evidence, between, 1)}, true
 }
 
 // enough is the logarithm of the evidence that refuses a difference.

@@ -26,6 +26,14 @@ type Totals struct {
 	Keys     Tally // the first of each request key
 }
 
+// counted are the outcomes that count.
+func (t Totals) counted(u Unit) Tally {
+	if u == PerKey {
+		return t.Keys
+	}
+	return t.Outcomes
+}
+
 // An ArmReport is an arm's part of a report.
 type ArmReport struct {
 	Totals
@@ -49,7 +57,7 @@ type Report struct {
 func Judge(e Experiment, totals [][2]Totals) Report {
 	var r Report
 	counts := make([][2]int64, len(totals))
-	var arms [2]Tally
+	strata := make(Strata, len(totals))
 	for i, stage := range totals {
 		for _, a := range Arms {
 			t := &r.Arms[a].Totals
@@ -59,18 +67,19 @@ func Judge(e Experiment, totals [][2]Totals) Report {
 			t.Outcomes = t.Outcomes.Plus(stage[a].Outcomes)
 			t.Keys = t.Keys.Plus(stage[a].Keys)
 			counts[i][a] = int64(stage[a].Keys.N)
+			strata[i][a] = stage[a].counted(e.Unit)
 		}
 	}
 	for _, a := range Arms {
 		arm := &r.Arms[a]
-		arm.Counted = arm.Outcomes
-		if e.Unit == PerKey {
-			arm.Counted = arm.Keys
-		}
+		arm.Counted = arm.counted(e.Unit)
 		arm.Rate = arm.Counted.Rate(Alpha)
-		arms[a] = arm.Counted
 	}
-	r.Difference = NewContrast(e.Stages[0].Share(Treatment)).Difference(arms, Alpha)
+	var fits bool
+	r.Difference, fits = NewContrast(e.Stages[0].Share(Treatment)).Difference(strata, Alpha)
+	if !fits {
+		r.Warnings = append(r.Warnings, "the difference of the arms changed with their shares, so that there is no one to name: look at a time with the same shares in an experiment of its own")
+	}
 	r.Verdict = verdict(r.Difference, e.Metric)
 	r.MismatchP = math.Exp(-max(RatioEvidence(e.Stages, counts), 0))
 	r.Mismatch = r.MismatchP < MismatchAlpha

@@ -51,7 +51,7 @@ func (t Tally) against(p float64) float64 {
 // root returns where an increasing function on the way from inside to outside
 // passes 0; outside if it does not.
 func root(f func(float64) float64, inside, outside float64) float64 {
-	const steps = 60
+	const steps = 48
 	if f(outside) < 0 {
 		return outside
 	}

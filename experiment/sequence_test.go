@@ -45,7 +45,7 @@ func TestContrastIsThatOfSciPy(t *testing.T) {
 		{[2]Tally{{5000, 400}, {5000, 500}}, 0.01, 0.5, -0.41036268476281057},
 		{[2]Tally{{50, 40}, {50, 30}}, 0, 0.5, 0.3750520560979749},
 	} {
-		if got := NewContrast(c.share).Against(c.arms, c.difference); math.Abs(got-c.want) > 1e-6 {
+		if got := NewContrast(c.share).Against(Strata{c.arms}, c.difference); math.Abs(got-c.want) > 1e-6 {
 			t.Errorf("%v at %g: %v, not %v", c.arms, c.difference, got, c.want)
 		}
 	}
@@ -85,7 +85,11 @@ func TestIntervalsHoldTheEstimateAndShrink(t *testing.T) {
 			}
 		}
 		c := NewContrast(0.5)
-		d, d2 := c.Difference(arms, Alpha), c.Difference(more, Alpha)
+		d, fits := c.Difference(Strata{arms}, Alpha)
+		d2, fits2 := c.Difference(Strata{more}, Alpha)
+		if !fits || !fits2 {
+			t.Fatalf("one stratum has no difference that fits")
+		}
 		between := arms[1].Mean() - arms[0].Mean()
 		if !(-1 <= d.Low && d.Low <= between && between <= d.High && d.High <= 1) {
 			t.Fatalf("%v has %v", arms, d)
@@ -100,8 +104,32 @@ func TestIntervalsHoldTheEstimateAndShrink(t *testing.T) {
 func TestTheArmsChangePlaces(t *testing.T) {
 	a, b := Tally{300, 120}, Tally{310, 170}
 	c := NewContrast(0.5)
-	x, y := c.Difference([2]Tally{a, b}, Alpha), c.Difference([2]Tally{b, a}, Alpha)
+	x, _ := c.Difference(Strata{{a, b}}, Alpha)
+	y, _ := c.Difference(Strata{{b, a}}, Alpha)
 	if math.Abs(x.Low+y.High) > 1e-6 || math.Abs(x.High+y.Low) > 1e-6 {
 		t.Errorf("%v and %v", x, y)
+	}
+}
+
+// TestARateThatChangesWithTheShares: outcomes are better in the second stage,
+// where the treatment has most of the traffic. Together the arms differ, in each
+// stage they do not.
+func TestARateThatChangesWithTheShares(t *testing.T) {
+	strata := Strata{{{900, 180}, {100, 20}}, {{100, 60}, {900, 540}}}
+	pooled := Strata{{{1000, 240}, {1000, 560}}}
+	c := NewContrast(0.1)
+	if d, _ := c.Difference(pooled, Alpha); d.Low <= 0 {
+		t.Errorf("pooled: %v", d)
+	}
+	if d, fits := c.Difference(strata, Alpha); !fits || d.Low > 0 || d.High < 0 {
+		t.Errorf("by stages: %v", d)
+	}
+	// What is there in each stage is found.
+	if d, fits := c.Difference(Strata{{{900, 180}, {100, 40}}, {{100, 40}, {900, 540}}}, Alpha); !fits || d.Low <= 0 {
+		t.Errorf("a difference in each: %v", d)
+	}
+	// One that turns is none.
+	if d, fits := c.Difference(Strata{{{500, 100}, {500, 400}}, {{500, 400}, {500, 100}}}, Alpha); fits || d != (Interval{-1, 1}) {
+		t.Errorf("one that turns: %v", d)
 	}
 }

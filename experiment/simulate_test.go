@@ -36,7 +36,7 @@ func (s simulated) ends() (at int, wrong bool) {
 		if arms[0].N == 0 || arms[1].N == 0 || c.at(arms, [2]float64{pooled, pooled}) < bound {
 			continue
 		}
-		if c.Against(arms, 0) >= bound {
+		if c.Against(Strata{arms}, 0) >= bound {
 			treatment := arms[1].Mean() > arms[0].Mean()
 			return i, s.rates[0] == s.rates[1] || treatment != (s.rates[1] > s.rates[0])
 		}
