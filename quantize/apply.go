@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"slices"
 
@@ -196,7 +197,7 @@ func (r *rewriter) axis(of int) int {
 
 // weight writes an 8-bit weight once.
 func (r *rewriter) weight(w *matrix, axis int, g Grid) (*written, error) {
-	key := w.name
+	key := fmt.Sprintf("%s axis %d", w.name, axis) // a table may be a matrix as well
 	if done := r.weights[key]; done != nil {
 		return done, nil
 	}

@@ -3,6 +3,7 @@ package quantize
 import (
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -260,6 +261,25 @@ func TestCalibrate(t *testing.T) {
 		again, err := Calibrate(t.Context(), orttest.Opener(t), m, values, twice, Calibration{Search: s, Threads: 1}, o)
 		if err != nil || !maps.Equal(again, ranges) {
 			t.Errorf("%s: %v, then %v %v", s, ranges, again, err)
+		}
+	}
+}
+
+// TestTied holds that a table which is a matrix as well, as it stands and
+// transposed, is written once for each use.
+func TestTied(t *testing.T) {
+	m := textModel()
+	b := onnx.NewBuilder(m.Graph)
+	square := b.Weight(onnx.NewFloat("square", normal(rand.New(rand.NewPCG(3, 3)), width*width, .1), width, width))
+	ids := b.Op("Mod", "ids", b.Int(width))
+	rows := b.OpAttrs("ReduceMean", map[string]onnx.Attr{"keepdims": int64(0)}, b.Op("Gather", square, ids), b.Ints(1))
+	x := b.Op("Add", b.Op("MatMul", rows, square), b.Op("MatMul", rows, b.OpAttrs("Transpose", nil, square)))
+	b.Output(x, onnx.Float, nil)
+	want := answers(t, m, textBatches(t, 3))
+	for _, method := range Methods {
+		q, result := quantized(t, m, Options{Method: method}, textBatches(t, 3), MinMax)
+		if got := cosine(answers(t, q, textBatches(t, 3)), want); got < .99 || method != Float16 && len(result.Sites) != 7 {
+			t.Errorf("%s: cosine %v, %d places, left %v", method, got, len(result.Sites), result.Left)
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 func (r *rewriter) blockProduct(n *onnx.Node, w *matrix, out string) error {
 	k, columns := w.dims[0], w.dims[1]
 	blocks := (k + int64(r.o.Block) - 1) / int64(r.o.Block)
-	names := r.weights[w.name]
+	key := w.name + " in blocks"
+	names := r.weights[key]
 	if names == nil {
 		q, err := packBlocks(w, r.o.Block, r.o.Asymmetric)
 		if err != nil {
@@ -26,7 +27,7 @@ func (r *rewriter) blockProduct(n *onnx.Node, w *matrix, out string) error {
 			names.zero = r.b.Weight(&onnx.Tensor{Name: r.b.Name(w.name + "/zero"), Type: onnx.Uint8,
 				Dims: []int64{int64(len(q.zeros))}, Data: q.zeros})
 		}
-		r.weights[w.name] = names
+		r.weights[key] = names
 	}
 	r.m.Opsets[microsoft] = max(r.m.Opsets[microsoft], microsoftVersion)
 	inputs := []string{n.Input(0), names.data, names.scale}

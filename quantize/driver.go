@@ -165,7 +165,11 @@ func (a *attempt) run(ctx context.Context) (engine.Result, error) {
 	if err := a.choose(); err != nil {
 		return engine.Result{}, err
 	}
-	a.steps.plan(2*a.valid.Len(), fmt.Sprintf("method %s, %d places", o.Method, len(sites)))
+	rows := 2 * a.valid.Len()
+	if o.Method == Static {
+		rows += len(a.order)
+	}
+	a.steps.plan(rows, fmt.Sprintf("method %s, %d places", o.Method, len(sites)))
 	if o.Method == Static {
 		if o.Ranges, err = a.calibrate(ctx, sites, o); err != nil {
 			return engine.Result{}, err

@@ -62,6 +62,8 @@ type density struct {
 	symmetric bool
 	all       Range
 	before    []float64 // counts before each bin, and all at the end
+	occupied  []float64 // the same of bins with values
+	logs      float64   // sum of c log c over the counts c
 }
 
 func (h *Histogram) density(symmetric bool) *density {
@@ -82,9 +84,13 @@ func (h *Histogram) density(symmetric bool) *density {
 		}
 		d.low, d.zero = h.edge(first), bins/2-first
 	}
-	d.before = make([]float64, len(d.counts)+1)
+	d.before, d.occupied = make([]float64, len(d.counts)+1), make([]float64, len(d.counts)+1)
 	for i, n := range d.counts {
-		d.before[i+1] = d.before[i] + n
+		d.before[i+1], d.occupied[i+1] = d.before[i]+n, d.occupied[i]
+		if n > 0 {
+			d.occupied[i+1]++
+			d.logs += n * math.Log(n)
+		}
 	}
 	return d
 }
@@ -155,55 +161,25 @@ func (d *density) steps(levels int) int {
 }
 
 // divergence is the Kullback-Leibler divergence of what quantisation to bins
-// first to end leaves of the distribution: values beyond count at the ends,
-// and within a step all bins that had values have the same share.
+// first to end leaves of the distribution: within a step all bins that had
+// values have the same share, and bins beyond have next to none, that of one
+// value among all bins. Where values beyond are added to the ends instead, as
+// usual, few far values that matter are given up too readily.
 func (d *density) divergence(first, end, levels int) float64 {
 	n, steps := end-first, d.steps(levels)
 	total := d.before[len(d.counts)]
 	if n < steps || total == 0 { // fewer bins than steps: nothing to tell apart
 		return math.Inf(1)
 	}
-	below, above := d.mass(0, first), d.mass(end, len(d.counts))
-	within := d.mass(first, end)
-	if within == 0 {
-		return math.Inf(1)
-	}
-	sum := 0.0
+	// The sum of c log(c / q), q being mass / occupied within and 1 / n beyond.
+	sum := d.logs + (total-d.mass(first, end))*math.Log(float64(len(d.counts)))
 	for s := range steps {
 		from, to := first+s*n/steps, first+(s+1)*n/steps
-		occupied := 0
-		for _, c := range d.counts[from:to] {
-			if c > 0 {
-				occupied++
-			}
-		}
-		if occupied == 0 {
-			continue
-		}
-		q := d.mass(from, to) / float64(occupied) / within
-		for i := from; i < to; i++ {
-			p := d.counts[i]
-			if i == first {
-				p += below
-			}
-			if i == end-1 {
-				p += above
-			}
-			if p > 0 && d.counts[i] > 0 {
-				p /= total
-				sum += p * math.Log(p/q)
-			}
+		if mass := d.mass(from, to); mass > 0 {
+			sum -= mass * math.Log(mass/(d.occupied[to]-d.occupied[from]))
 		}
 	}
-	// Ends that hold values from beyond alone have no share to compare with:
-	// what is not explained counts in full.
-	if below > 0 && d.counts[first] == 0 {
-		sum += below / total * math.Log(float64(n))
-	}
-	if above > 0 && d.counts[end-1] == 0 {
-		sum += above / total * math.Log(float64(n))
-	}
-	return sum
+	return sum / total
 }
 
 // squares is the expected squared error of quantisation to bins first to end.

@@ -60,7 +60,6 @@ func spread(order []int, n int) []int {
 
 // calibrate finds the ranges of activations.
 func (a *attempt) calibrate(ctx context.Context, sites []Site, o Options) (map[string]Range, error) {
-	a.steps.more(len(a.order))
 	c := a.spec.Calibration
 	return Calibrate(ctx, a.opener, a.model, Activations(a.model, sites), a.counted(a.order, "calibrating"),
 		Calibration{Search: Search(c.Ranges), Percentile: c.Percentile, Threads: a.threads}, o)
