@@ -22,7 +22,7 @@ func TestDistillFile(t *testing.T) {
 	if problems != nil {
 		t.Fatal(problems)
 	}
-	if s.Temperature != 2 || s.Alpha != 0.7 || s.Recipe.LabelSmoothing != 0 || s.Student.Hidden != 64 || s.Model != (Model{}) {
+	if s.Temperature != 1 || s.Alpha != 0.7 || s.Recipe.LabelSmoothing != 0 || s.Student.Hidden != 64 || s.Model != (Model{}) {
 		t.Errorf("%+v", s)
 	}
 	if s.Architecture() != s.Student.Model || s.Start() != "" || s.Driver() != "onnx" {

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,27 @@ func testDistillation(t *testing.T, d engine.Driver, data frozen) {
 		again := r
 		again.WorkDir = t.TempDir()
 		testKilled(t, d, again)
+	})
+	// An attempt that ends while teachers are asked leaves what they answered.
+	t.Run("Cancelled", func(t *testing.T) {
+		again := r
+		again.WorkDir, again.Cache = t.TempDir(), t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := d.Train(ctx, again, func(e engine.Event) {
+			if e.Kind == engine.Note && strings.HasPrefix(e.Message, "teacher@1 was asked") {
+				cancel()
+			}
+		})
+		if galley.CodeOf(err) != galley.Canceled {
+			t.Fatalf("a cancelled attempt returned %v", err)
+		}
+		result, events := train(t, d, again)
+		if told := notes(events); !strings.Contains(told, "teacher@1 was asked about 0 texts") || strings.Contains(told, "teacher@2 was asked about 0 texts") {
+			t.Errorf("it told %s", told)
+		}
+		if !bytes.Equal(model(t, result), bits) {
+			t.Error("other weights")
+		}
 	})
 	// A run that finds the answers does not open the teachers' graphs.
 	t.Run("Cached", func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"galley"
 	"galley/dataset"
 	"galley/internal/ort/orttest"
 	"galley/trainer"
@@ -35,23 +36,50 @@ func TestMemoryDoesNotGrowWithRows(t *testing.T) {
 		t.Skip("trains in two processes")
 	}
 	orttest.Opener(t) // obtained here, where a skip is seen
-	few, many := peakOfAttempt(t, 2_000), peakOfAttempt(t, 20_000)
+	few, many := peakOfAttempt(t, manyRows(t, t.TempDir(), 2_000)), peakOfAttempt(t, manyRows(t, t.TempDir(), 20_000))
 	t.Logf("peak memory: %d MiB for 2,000 rows, %d MiB for 20,000", few>>20, many>>20)
 	if float64(many) > 1.1*float64(few) {
 		t.Errorf("ten times the rows need %.2f times the memory", float64(many)/float64(few))
 	}
 }
 
-// peakOfAttempt returns the most memory, in bytes, of an attempt on so many
-// training rows.
-func peakOfAttempt(t *testing.T, rows int) int64 {
-	t.Helper()
-	dir := t.TempDir()
-	request, err := json.Marshal(manyRows(t, dir, rows))
+// TestMemoryOfDistillation is the same for a student, whose teacher is asked
+// about every row.
+func TestMemoryOfDistillation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains in three processes")
+	}
+	opener := orttest.Opener(t)
+	r := manyRows(t, t.TempDir(), 2_000)
+	teacher, err := Driver{Opener: opener}.Train(t.Context(), r, func(engine.Event) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "request.json")
+	few, many := peakOfAttempt(t, distilled(r, teacher, t.TempDir())), peakOfAttempt(t, distilled(manyRows(t, t.TempDir(), 20_000), teacher, t.TempDir()))
+	t.Logf("peak memory: %d MiB for 2,000 rows, %d MiB for 20,000", few>>20, many>>20)
+	if float64(many) > 1.1*float64(few) {
+		t.Errorf("ten times the rows need %.2f times the memory", float64(many)/float64(few))
+	}
+}
+
+// distilled is the job of a student with the same network, in a work folder of
+// its own.
+func distilled(r engine.Request, teacher engine.Result, work string) engine.Request {
+	r.Spec.Kind, r.Spec.Student.Model, r.Spec.Model = trainer.KindDistill, r.Spec.Model, trainer.Model{}
+	r.Spec.Teachers, r.Spec.Temperature, r.Spec.Alpha = []string{"teacher@1"}, 2, 0.7
+	r.Teachers = []engine.Teacher{{Ref: "teacher@1", Digest: galley.DigestBytes([]byte("teacher")), Folder: teacher.Bundle}}
+	r.WorkDir = work
+	return r
+}
+
+// peakOfAttempt returns the most memory, in bytes, of an attempt.
+func peakOfAttempt(t *testing.T, r engine.Request) int64 {
+	t.Helper()
+	request, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "request.json")
 	if err := os.WriteFile(path, request, 0o600); err != nil {
 		t.Fatal(err)
 	}
