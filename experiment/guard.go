@@ -15,9 +15,9 @@ type Measure string
 
 // The measures.
 const (
-	ErrorRate Measure = "error_rate" // share of requests that failed and were not the caller's fault
+	ErrorRate Measure = "error_rate" // share of requests that failed, beyond the control's
 	P99       Measure = "p99"        // of the time of answers, in milliseconds
-	Empty     Measure = "empty"      // share of answers without an answer in them
+	Empty     Measure = "empty"      // share of answers without an answer in them, beyond the control's
 )
 
 // A Guard is a bound that the treatment must keep.
@@ -135,13 +135,20 @@ func share(part, whole int64) float64 {
 	return float64(part) / float64(whole)
 }
 
-// Judge returns the first guardrail that an arm with these figures breaks.
-func (g Guards) Judge(f Figures) (Guard, bool) {
-	if f.Requests < int64(g.MinimumRequests) {
+// Judge returns the first guardrail that the treatment breaks. Shares count
+// beyond the control's: what both arms fail at, as they do with requests that
+// are wrong, is not the treatment's fault.
+func (g Guards) Judge(figures [2]Figures) (Guard, bool) {
+	treatment := figures[Treatment]
+	if treatment.Requests < int64(g.MinimumRequests) {
 		return Guard{}, false
 	}
 	for _, rule := range g.Rules {
-		if f.Value(rule.Measure) > rule.Max {
+		most := rule.Max
+		if rule.Measure != P99 {
+			most += figures[Control].Value(rule.Measure)
+		}
+		if treatment.Value(rule.Measure) > most {
 			return rule, true
 		}
 	}

@@ -55,6 +55,9 @@ func TestAWindowSlides(t *testing.T) {
 
 func TestGuardsJudge(t *testing.T) {
 	g := Guards{Rules: []Guard{{ErrorRate, 0.1}, {P99, 50}, {Empty, 0.1}}, Window: DefaultWindow, MinimumRequests: 50}
+	if got, broken := g.Judge([2]Figures{{Requests: 200, Errors: 60}, {Requests: 100, Errors: 35}}); broken {
+		t.Errorf("what both fail at breaks %v", got)
+	}
 	for name, c := range map[string]struct {
 		figures Figures
 		breaks  Measure
@@ -63,9 +66,9 @@ func TestGuardsJudge(t *testing.T) {
 		"too few to judge": {Figures{Requests: 49, Errors: 49}, ""},
 		"fails":            {Figures{Requests: 100, Errors: 11}, ErrorRate},
 		"slow":             {Figures{Requests: 100, P99: 51 * time.Millisecond}, P99},
-		"empty":            {Figures{Requests: 100, Errors: 10, Empty: 10}, Empty},
+		"empty":            {Figures{Requests: 100, Errors: 10, Empty: 11}, Empty},
 	} {
-		got, broken := g.Judge(c.figures)
+		got, broken := g.Judge([2]Figures{{Requests: 200, Empty: 2}, c.figures})
 		if got.Measure != c.breaks || broken != (c.breaks != "") {
 			t.Errorf("%s: %v, %v", name, got, broken)
 		}

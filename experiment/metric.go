@@ -31,6 +31,9 @@ var (
 // "click".
 func ParseMetric(s string) (Metric, error) {
 	name := strings.ToLower(s)
+	if name == "ctr" { // the click-through rate
+		name = "click"
+	}
 	for _, suffix := range []string{"_rate", "-rate", "s"} {
 		if m := Metric(strings.TrimSuffix(name, suffix)); name != string(m) && m.known() {
 			return m, nil

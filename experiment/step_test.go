@@ -122,7 +122,7 @@ func TestWhatHasEndedStays(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	for in, want := range map[string]Metric{"accuracy": Accuracy, "Clicks": "click", "click_rate": "click", "success": "success", "error-rate": "error"} {
+	for in, want := range map[string]Metric{"accuracy": Accuracy, "Clicks": "click", "CTR": "click", "click_rate": "click", "success": "success", "error-rate": "error"} {
 		if got, err := ParseMetric(in); err != nil || got != want {
 			t.Errorf("%q: %q, %v", in, got, err)
 		}

@@ -62,7 +62,7 @@ func (t *Table) AcquireFor(ctx context.Context, name, version, key string) (*Lea
 	a := r.Assign(key, experiment.Nonce())
 	l, err := t.Acquire(ctx, name, strconv.Itoa(r.Versions[a.Arm]))
 	if err != nil {
-		if blames(err) {
+		if galley.CodeOf(err) != galley.Canceled {
 			a.Observe(time.Now(), 0, true, false)
 		}
 		return nil, err
@@ -72,15 +72,16 @@ func (t *Table) AcquireFor(ctx context.Context, name, version, key string) (*Lea
 }
 
 // Infer answers a request as Servable.Infer does, and counts what became of it
-// for the experiment that the request is part of.
+// for the experiment that the request is part of, unless its caller asked for
+// what the version does not have, or went away.
 func (l *Lease) Infer(ctx context.Context, inputs map[string]*session.Tensor) (outputs map[string]*session.Tensor, err error) {
-	if l.Assignment.Route == nil {
+	if l.Assignment.Route == nil || l.Servable.check(inputs) != nil {
 		return l.Servable.Infer(ctx, inputs)
 	}
 	began := time.Now()
 	err = errPanicked
 	defer func() {
-		if err == nil || blames(err) {
+		if galley.CodeOf(err) != galley.Canceled {
 			now := time.Now()
 			l.Assignment.Observe(now, now.Sub(began), err != nil, err == nil && empty(inputs, outputs))
 		}
@@ -90,17 +91,6 @@ func (l *Lease) Infer(ctx context.Context, inputs map[string]*session.Tensor) (o
 		l.table.shadows.offer(l, inputs, outputs)
 	}
 	return outputs, err
-}
-
-// blames reports whether an error speaks against the version that was asked,
-// not against who asked.
-func blames(err error) bool {
-	switch galley.CodeOf(err) {
-	case galley.InvalidArgument, galley.OutOfRange, galley.Canceled:
-		return false
-	default:
-		return true
-	}
 }
 
 // empty reports whether what was asked has no answer in it, or one of several

@@ -115,7 +115,8 @@ func TestWhatAnArmIsBlamedFor(t *testing.T) {
 			return nil, err
 		}
 		s.infer = func(_ context.Context, _ *recorder, inputs map[string]*session.Tensor) (answer, error) {
-			return answer{}, galley.Errorf(galley.Internal, "graph", "broke")
+			// As the runtime says of an index that is out of range.
+			return answer{}, galley.Errorf(galley.InvalidArgument, "graph", "broke")
 		}
 		return s, nil
 	})

@@ -181,7 +181,7 @@ func (c *Control) guard(now time.Time) {
 		}
 		figures := r.Figures(now)
 		treatment := figures[experiment.Treatment]
-		broken, is := r.Guards.Judge(treatment)
+		broken, is := r.Guards.Judge(figures)
 		switch {
 		case is:
 			c.routes.broken[r.Name] = &experiment.Breached{Breach: experiment.Breach{

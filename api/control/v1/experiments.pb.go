@@ -731,7 +731,7 @@ type ExperimentArm struct {
 	Metric        *float64               `protobuf:"fixed64,5,opt,name=metric,proto3,oneof" json:"metric,omitempty"`      // their mean, if there are any
 	Interval      []float64              `protobuf:"fixed64,6,rep,packed,name=interval,proto3" json:"interval,omitempty"` // that has the true mean, at all times at once: low and high end
 	Requests      int64                  `protobuf:"varint,7,opt,name=requests,proto3" json:"requests,omitempty"`         // answered or failed
-	Errors        int64                  `protobuf:"varint,8,opt,name=errors,proto3" json:"errors,omitempty"`             // that were not the caller's fault
+	Errors        int64                  `protobuf:"varint,8,opt,name=errors,proto3" json:"errors,omitempty"`             // of these, failed
 	Empty         int64                  `protobuf:"varint,9,opt,name=empty,proto3" json:"empty,omitempty"`               // answers without an answer in them
 	Outcomes      int64                  `protobuf:"varint,10,opt,name=outcomes,proto3" json:"outcomes,omitempty"`
 	Keys          int64                  `protobuf:"varint,11,opt,name=keys,proto3" json:"keys,omitempty"` // request keys with outcomes
