@@ -78,7 +78,7 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 					return err
 				}
 				if html != "" {
-					if err := writePage(html, report); err != nil {
+					if err := writePage(html, report, showTexts); err != nil {
 						return err
 					}
 				}

@@ -1,31 +1,20 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"path/filepath"
 
 	"galley/evals"
 	"galley/evals/page"
+	"galley/internal/durable"
 )
 
 // writePage writes a report as a page: it is at its path whole or as it was.
-func writePage(path string, r *evals.Report) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part") // for this user only
-	if err != nil {
-		return fileError(path, err)
+// One that shows texts of rows is for this user alone.
+func writePage(path string, r *evals.Report, texts bool) error {
+	mode := os.FileMode(0o644)
+	if texts {
+		mode = 0o600
 	}
-	err = page.Write(f, r)
-	if closed := f.Close(); err == nil && closed != nil {
-		err = fileError(path, closed)
-	}
-	if err == nil {
-		if err = os.Rename(f.Name(), path); err != nil {
-			err = fileError(path, err)
-		}
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	err := durable.Replace(path, mode, func(to *os.File) error { return page.Write(to, r) })
+	return durable.WriteError(path, err)
 }
