@@ -23,7 +23,8 @@ func (t *Table) SetRoute(name string, r *experiment.Route) {
 	m := t.modelLocked(name)
 	m.routed = nil
 	// Requests read the routes without the lock.
-	routes := maps.Clone(t.allRoutes())
+	routes := map[string]*experiment.Route{}
+	maps.Copy(routes, t.allRoutes())
 	delete(routes, name)
 	if r != nil {
 		routes[name] = r
@@ -46,7 +47,7 @@ func (t *Table) allRoutes() map[string]*experiment.Route {
 	if routes := t.routes.Load(); routes != nil {
 		return *routes
 	}
-	return map[string]*experiment.Route{}
+	return nil
 }
 
 // AcquireFor is Acquire for a request to be answered, with the key that it
