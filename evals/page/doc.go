@@ -9,6 +9,7 @@
 package page
 
 import (
+	"bytes"
 	"embed"
 	"html/template"
 	"io"
@@ -22,10 +23,13 @@ var files embed.FS
 
 var templates = template.Must(template.New("").Funcs(formats).ParseFS(files, "templates/*"))
 
-// Write writes the page of a report. The same report gives the same bytes.
+// Write writes the page of a report. The same report gives the same bytes. An
+// error of w is returned as it is.
 func Write(w io.Writer, r *evals.Report) error {
-	if err := templates.ExecuteTemplate(w, "page.html", newView(r)); err != nil {
-		return galley.Errorf(galley.Internal, "page", "cannot be written: %w", err)
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, "page.html", newView(r)); err != nil {
+		return galley.Errorf(galley.Internal, "page", "cannot be made: %w", err)
 	}
-	return nil
+	_, err := b.WriteTo(w)
+	return err
 }

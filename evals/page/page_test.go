@@ -16,6 +16,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"galley"
 	"galley/evals"
 )
 
@@ -275,6 +276,18 @@ func TestTicksProperties(t *testing.T) {
 		}
 	})
 }
+
+// What the file system says is not made the page's fault.
+func TestWriteError(t *testing.T) {
+	full := errors.New("no room")
+	if err := Write(failing{full}, &evals.Report{}); !errors.Is(err, full) || galley.CodeOf(err) != galley.Unknown {
+		t.Errorf("%v", err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 func TestShort(t *testing.T) {
 	for _, c := range [][2]string{{"abcdef", "abcd…"}, {"央行维持", "央行…"}, {"abcd", "abcd"}, {"", ""}, {"a央行", "a央…"}} {
