@@ -99,7 +99,7 @@ type Experiment struct {
 }
 
 // A Hold keeps all traffic on the control version after the end of an
-// experiment, until the alias prod moves: also of a model whose prod points
+// experiment, until the alias prod moves or someone ends it: also of a model whose prod points
 // elsewhere, or that has none.
 type Hold struct {
 	Generation int64 `json:"generation"` // of the alias prod at the end; 0 without one

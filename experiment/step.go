@@ -19,7 +19,7 @@ type (
 	}
 	// Ramped: the treatment kept its guardrails, and may have more.
 	Ramped struct{ At time.Time }
-	// Ended: someone stopped it.
+	// Ended: someone stopped it, or the hold that its end left.
 	Ended struct {
 		At     time.Time
 		Reason string
@@ -66,14 +66,19 @@ func (Reroute) effect()          {}
 func (PromoteTreatment) effect() {}
 
 // Step is the life of an experiment as a pure function. A breach of one that
-// has ended changes nothing: its answers were under way; nor does its ramp.
-// Other events that come too late are refused, and the experiment stays as it was.
+// has ended changes nothing: its answers were under way; nor does its ramp. The
+// hold that its end left can be ended. Other events that come too late are refused, and the experiment stays as it was.
 func Step(e Experiment, event Event) (Experiment, []Effect, error) {
 	e.Stages = slices.Clone(e.Stages)
 	if e.State != Running {
-		switch event.(type) {
+		switch event := event.(type) {
 		case Breached, Ramped:
 			return e, nil, nil
+		case Ended:
+			if e.Hold != nil {
+				e.Hold, e.Updated = nil, event.At
+				return e, []Effect{Reroute{}}, nil
+			}
 		}
 		return e, nil, galley.Errorf(galley.FailedPrecondition, e.Name, "has ended: it is %s", e.State).
 			WithRemedy("look at it with galley ab show %s, or start another", e.Name)

@@ -112,7 +112,11 @@ func TestWhatHasEndedStays(t *testing.T) {
 				case Breached, Ramped:
 					late = true
 				}
-				if !reflect.DeepEqual(after, e) || len(effects) > 0 || late != (err == nil) {
+				if _, stop := events[i].(Ended); stop && e.Hold != nil {
+					if after.Hold != nil || after.State != e.State || len(effects) != 1 || err != nil {
+						t.Fatalf("its hold was stopped: %+v, %v", after, err)
+					}
+				} else if !reflect.DeepEqual(after, e) || len(effects) > 0 || late != (err == nil) {
 					t.Fatalf("%T changed what is %s: %+v, %v", events[i], e.State, after, err)
 				}
 			}

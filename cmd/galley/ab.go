@@ -176,7 +176,9 @@ func (a *app) abStopCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "stop NAME", Short: "End an experiment without a winner",
 		Long: `End an experiment without a winner. Traffic follows the alias prod again. The
-outcomes of its predictions that come later are still counted.`,
+outcomes of its predictions that come later are still counted. Of an experiment
+that was rolled back, or whose control won, it ends the hold that keeps traffic on
+the control.`,
 		Example: "  galley ab stop headline-test --reason 'the front page is being rebuilt'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -338,7 +338,7 @@ func (c *Control) stepExperiment(ctx context.Context, name string, by galley.Act
 		if detail == "" && len(after.Stages) > len(r.Stages) {
 			change.Commit.Detail = "split " + experiment.FormatSplit(after.Stage().Treatment)
 		}
-		if d := after.Decision; d != nil {
+		if d := after.Decision; d != nil && r.Decision == nil {
 			change.Commit.Detail = fmt.Sprintf("winner %s %s", d.Winner, after.Ref(d.Winner))
 			if d.Forced {
 				change.Commit.Detail += " by force: " + after.Reason

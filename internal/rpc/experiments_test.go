@@ -451,6 +451,12 @@ func TestAGuardrailRollsBack(t *testing.T) {
 			t.Errorf("%s answers after a restart", model)
 		}
 	}
+	if e, err := d.experiments.StopExperiment(t.Context(), &controlpb.StopExperimentRequest{Experiment: "test"}); err != nil || e.GetState() != "rolled-back" || e.GetTraffic() != "news@6" {
+		t.Errorf("%v, %v", e, err)
+	}
+	if _, err := d.experiments.StopExperiment(t.Context(), &controlpb.StopExperimentRequest{Experiment: "test"}); FromStatus(err) == nil || FromStatus(err).Code != galley.FailedPrecondition {
+		t.Errorf("%v", err)
+	}
 	if _, err := d.control.Promote(t.Context(), "ann", control.Promotion{Ref: galley.Ref{Name: "news", Version: 3}, Alias: registry.Prod, Force: true, Reason: "fixed"}); err != nil {
 		t.Fatal(err)
 	}

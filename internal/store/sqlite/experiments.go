@@ -238,7 +238,7 @@ func checkExperiments(ctx context.Context, tx *sql.Tx, v registry.Version) error
 				WithRemedy("end the experiment first: galley ab stop %s", e.Name)
 		}
 		return needed(v, "traffic goes to it since the end of the experiment %s", e.Name).
-			WithRemedy("promote another version first: galley models promote %s@N %s", v.Name, registry.Prod)
+			WithRemedy("let traffic follow %s again first: galley ab stop %s", registry.Prod, e.Name)
 	}
 	return nil
 }
