@@ -32,7 +32,8 @@ type contest struct {
 	pairs     Pairing
 	joint     triples
 	disputes  disputes
-	alike     int // rows with the same answer
+	alike     int    // rows with the same answer
+	used      effort // by the contender's predictions
 	languages map[string]*Pairing
 	lengths   [len(lengthNames)]Pairing
 }
@@ -79,6 +80,7 @@ func (c *contest) baseline() Baseline {
 		return b
 	}
 	b.Model, b.SizeBytes = c.Version.Model, c.Version.SizeBytes
+	b.RowsPerSecond, b.CPUSecondsPerThousand = c.used.rowsPerSecond(c.pairs.N), c.used.cpuPerThousand(c.pairs.N)
 	pairs := make(map[string]Pairing, len(c.languages)+len(c.lengths))
 	for _, language := range slices.Sorted(maps.Keys(c.languages)) {
 		pairs["language="+language] = *c.languages[language]

@@ -44,6 +44,9 @@ func TestDisagreements(t *testing.T) {
 	if r.Baselines[1].Disagreements != nil || r.Baselines[1].Differences[MacroF1].Value <= 0 {
 		t.Errorf("the baseline that is no version: %+v", r.Baselines[1])
 	}
+	if b.RowsPerSecond <= 0 || b.CPUSecondsPerThousand < 0 || r.Baselines[1].RowsPerSecond != 0 {
+		t.Errorf("%v rows a second, and %v", b.RowsPerSecond, r.Baselines[1].RowsPerSecond)
+	}
 	kept, err := r.WithoutTexts().Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -97,11 +97,14 @@ type Baseline struct {
 	// baseline's, by the paired bootstrap.
 	Differences map[string]Metric `json:"differences,omitempty"`
 
-	Model     galley.Digest     `json:"model,omitempty"`
-	SizeBytes int64             `json:"size_bytes,omitempty"`
-	Slices    []Contrast        `json:"slices,omitempty"`
-	LatencyMS *Latency          `json:"latency_ms,omitempty"` // taken in turns with the model's
-	Ratios    map[string]Metric `json:"ratios,omitempty"`     // the model's latency over the baseline's
+	Model     galley.Digest `json:"model,omitempty"`
+	SizeBytes int64         `json:"size_bytes,omitempty"`
+	// In batches, as of Resources.
+	RowsPerSecond         float64           `json:"rows_per_second,omitempty"`
+	CPUSecondsPerThousand float64           `json:"cpu_seconds_per_thousand,omitempty"`
+	Slices                []Contrast        `json:"slices,omitempty"`
+	LatencyMS             *Latency          `json:"latency_ms,omitempty"` // taken in turns with the model's
+	Ratios                map[string]Metric `json:"ratios,omitempty"`     // the model's latency over the baseline's
 
 	Disagreements *Disagreements `json:"disagreements,omitempty"`
 }

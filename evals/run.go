@@ -130,14 +130,14 @@ func (e *evaluation) time(ctx context.Context, r *Report) error {
 // resources are what the model's predictions used.
 func (e *evaluation) resources() Resources {
 	r := Resources{
-		Seconds:       e.spent.Seconds(),
-		RowsPerSecond: float64(e.rows) / max(e.spent.Seconds(), 1e-9),
-		CPUSeconds:    e.cpu,
+		Seconds:       e.used.spent.Seconds(),
+		RowsPerSecond: e.used.rowsPerSecond(e.rows),
+		CPUSeconds:    e.used.cpu,
 		PeakBytes:     usage().peak,
 		SizeBytes:     e.o.SizeBytes,
 
-		CPUSecondsPerThousand: e.cpu / float64(e.rows) * 1000,
-		Energy:                e.energy.energy(e.rows, e.spent.Seconds()),
+		CPUSecondsPerThousand: e.used.cpuPerThousand(e.rows),
+		Energy:                e.energy.energy(e.rows, e.used.spent.Seconds()),
 	}
 	if price := e.o.PerCPUHour; price > 0 {
 		r.Cost = &Cost{PerCPUHour: price, PerThousand: r.CPUSecondsPerThousand / 3600 * price}
@@ -181,8 +181,7 @@ type evaluation struct {
 	texts     []string
 	rows      int // evaluated
 	truncated int
-	spent     time.Duration // in the model's predictions
-	cpu       float64       // seconds
+	used      effort // by the model's predictions
 	energy    *energyMeter
 }
 
@@ -259,7 +258,7 @@ func (e *evaluation) flush(ctx context.Context) error {
 		}
 	}
 	for _, c := range e.against {
-		other, err := ask(ctx, c.Predictor, e.texts, c.Name)
+		other, err := c.used.ask(ctx, c.Predictor, e.texts, c.Name)
 		if err != nil {
 			return err
 		}
@@ -287,13 +286,31 @@ func (e *evaluation) flush(ctx context.Context) error {
 // askModel asks the model for the batch, and measures what that takes.
 func (e *evaluation) askModel(ctx context.Context) ([]Prediction, error) {
 	e.energy.begin()
-	start, before := time.Now(), usage()
-	own, err := ask(ctx, e.p, e.texts, "the model")
-	e.spent += time.Since(start)
-	e.cpu += usage().cpu - before.cpu
+	own, err := e.used.ask(ctx, e.p, e.texts, "the model")
 	e.energy.end()
 	return own, err
 }
+
+// effort is what a model's predictions have taken.
+type effort struct {
+	spent time.Duration
+	cpu   float64 // seconds of the process
+}
+
+// ask asks a model for texts.
+func (u *effort) ask(ctx context.Context, p Predictor, texts []string, name string) ([]Prediction, error) {
+	start, before := time.Now(), usage()
+	out, err := ask(ctx, p, texts, name)
+	u.spent += time.Since(start)
+	u.cpu += usage().cpu - before.cpu
+	return out, err
+}
+
+func (u effort) rowsPerSecond(rows int) float64 {
+	return float64(rows) / max(u.spent.Seconds(), 1e-9)
+}
+
+func (u effort) cpuPerThousand(rows int) float64 { return u.cpu / float64(rows) * 1000 }
 
 // at says which row is number i of the batch.
 func (e *evaluation) at(i int) rowAt {

@@ -22,6 +22,7 @@ func printContests(w io.Writer, r *evals.Report) {
 			}
 		}
 		fmt.Fprintf(w, "    McNemar    p %.3g: %s alone is right on %d rows, %s alone on %d\n", b.P, r.Ref, b.Pairing.OnlyA, b.Name, b.Pairing.OnlyB)
+		fmt.Fprintf(w, "    a thousand rows take %.4g CPU seconds, and %.4g of %s\n", r.Resources.CPUSecondsPerThousand, b.CPUSecondsPerThousand, b.Name)
 		printContrasts(w, b)
 		printDisagreements(w, r.Ref, b)
 	}

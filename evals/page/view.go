@@ -44,7 +44,8 @@ type namedFigure struct {
 // A contest is another model on the same rows.
 type contest struct {
 	evals.Baseline
-	Ref    string // the version of the report
+	Ref    string  // the version of the report
+	CPU    float64 // seconds a thousand rows take it
 	ID     string
 	Plot   *IntervalPlot
 	Differ []evals.Contrast // slices that differ at 5 % among all
@@ -173,7 +174,7 @@ func robustPlot(r *evals.Robustness) *IntervalPlot {
 }
 
 func newContest(i int, r *evals.Report, b evals.Baseline) contest {
-	c := contest{Baseline: b, Ref: r.Ref, ID: fmt.Sprintf("against-%d", i+1)}
+	c := contest{Baseline: b, Ref: r.Ref, CPU: r.Resources.CPUSecondsPerThousand, ID: fmt.Sprintf("against-%d", i+1)}
 	p := IntervalPlot{ID: c.ID + "-plot", Title: "Difference of accuracy", AxisLabel: "percentage points, with 95 % interval; to the right " + r.Ref + " is better",
 		Series: []Series{{"difference", "a"}},
 		Desc:   fmt.Sprintf("Accuracy of %s minus that of %s, of all rows and by slice, with 95 %% intervals; right of zero %s is better.", r.Ref, b.Name, r.Ref)}
