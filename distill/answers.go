@@ -23,6 +23,7 @@ type Of struct {
 	Rows     galley.Digest `json:"rows"`               // of the record file
 	Fraction float64       `json:"fraction,omitempty"` // of its rows, chosen by Seed; 0 for all
 	Seed     uint64        `json:"seed,omitempty"`
+	Hidden   bool          `json:"hidden,omitempty"` // after the logits, the state that they come from
 	Runtime  string        `json:"runtime"`
 	Threads  int           `json:"threads"`
 }
@@ -36,24 +37,24 @@ func (o Of) Digest() galley.Digest {
 	return galley.DigestBytes(append([]byte("answers/1 "), data...))
 }
 
-// Ask asks a teacher about texts: the answer has its logits of each text, one
-// row after the other.
+// Ask asks a teacher about texts: the answer has its logits of each text, and
+// the hidden state after them if that is wanted, one row after the other.
 type Ask func(ctx context.Context, texts []string) ([]float32, error)
 
-// Answers are a teacher's logits for rows, in a folder of files of SegmentRows
-// rows each. Whoever finds a segment missing or damaged asks again.
+// Answers are what a teacher says of rows, so many numbers each, in a folder of
+// files of SegmentRows rows each. Whoever finds a segment missing or damaged asks again.
 type Answers struct {
-	folder  string
-	of      galley.Digest
-	rows    dataset.Rows
-	classes int
+	folder string
+	of     galley.Digest
+	rows   dataset.Rows
+	width  int // numbers a row
 }
 
-// NewAnswers are the answers of a teacher with so many labels, below a folder
-// that others use, too.
-func NewAnswers(folder string, of Of, rows dataset.Rows, classes int) *Answers {
+// NewAnswers are the answers of a teacher, so many numbers a row, below a
+// folder that others use, too.
+func NewAnswers(folder string, of Of, rows dataset.Rows, width int) *Answers {
 	digest := of.Digest()
-	return &Answers{folder: filepath.Join(folder, digest.Hex()), of: digest, rows: rows, classes: classes}
+	return &Answers{folder: filepath.Join(folder, digest.Hex()), of: digest, rows: rows, width: width}
 }
 
 // Segments is how many segments the rows have.
@@ -66,12 +67,12 @@ func (a *Answers) path(i int) string { return filepath.Join(a.folder, fmt.Sprint
 // name names a segment by what it is of: two segments are not taken for each
 // other.
 func (a *Answers) name(i int) galley.Digest {
-	return galley.DigestBytes(fmt.Appendf(nil, "%s %d %d", a.of, i, a.classes))
+	return galley.DigestBytes(fmt.Appendf(nil, "%s %d %d", a.of, i, a.width))
 }
 
 // Has reports whether a segment is there and whole.
 func (a *Answers) Has(i int) bool {
-	f, err := openFile(a.path(i), a.name(i), int64(a.segmentRows(i)*a.classes))
+	f, err := openFile(a.path(i), a.name(i), int64(a.segmentRows(i)*a.width))
 	if err != nil {
 		return false
 	}
@@ -79,10 +80,10 @@ func (a *Answers) Has(i int) bool {
 	return true
 }
 
-// Segment returns the logits of a segment's rows: those stored, or else what
+// Segment returns the answers to a segment's rows: those stored, or else what
 // ask answers, which is stored for the next.
 func (a *Answers) Segment(ctx context.Context, i int, ask Ask) ([]float32, error) {
-	n := a.segmentRows(i) * a.classes
+	n := a.segmentRows(i) * a.width
 	logits := make([]float32, n)
 	if f, err := openFile(a.path(i), a.name(i), int64(n)); err == nil {
 		_, err = readAt(f, logits, 0, nil)
@@ -103,11 +104,11 @@ func (a *Answers) Segment(ctx context.Context, i int, ask Ask) ([]float32, error
 		return nil, err
 	}
 	if len(logits) != n {
-		return nil, galley.Errorf(galley.FailedPrecondition, "teachers", "a teacher answered %d numbers about %d texts of %d labels", len(logits), len(texts), a.classes)
+		return nil, galley.Errorf(galley.FailedPrecondition, "teachers", "a teacher answered %d numbers about %d texts, not %d each", len(logits), len(texts), a.width)
 	}
 	for j, z := range logits {
 		if math.IsNaN(float64(z)) || math.IsInf(float64(z), 0) {
-			return nil, galley.Errorf(galley.FailedPrecondition, "teachers", "a teacher's answer to row %d is not finite", i*SegmentRows+j/a.classes).
+			return nil, galley.Errorf(galley.FailedPrecondition, "teachers", "a teacher's answer to row %d is not finite", i*SegmentRows+j/a.width).
 				WithRemedy("the model is damaged or its training diverged; choose another version")
 		}
 	}

@@ -129,7 +129,7 @@ func TestRefusedAnswers(t *testing.T) {
 	broken := errors.New("broken")
 	for want, ask := range map[string]Ask{
 		"broken": func(context.Context, []string) ([]float32, error) { return nil, broken },
-		"answered 3 numbers about 2 texts of 2 labels": func(context.Context, []string) ([]float32, error) { return []float32{1, 2, 3}, nil },
+		"answered 3 numbers about 2 texts, not 2 each": func(context.Context, []string) ([]float32, error) { return []float32{1, 2, 3}, nil },
 		"answer to row 1 is not finite": func(context.Context, []string) ([]float32, error) {
 			return []float32{1, 2, 3, float32(math.NaN())}, nil
 		},
@@ -160,7 +160,7 @@ func TestTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	const rows = someRows + 3
-	targets, err := OpenTargets(path, of, rows, 2)
+	targets, err := OpenTargets(path, of, rows, 2, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestTargets(t *testing.T) {
 	if err := WriteTargets(t.Context(), alone, of, members[:1], 2, 4); err != nil {
 		t.Fatal(err)
 	}
-	t2, err := OpenTargets(alone, of, rows, 2)
+	t2, err := OpenTargets(alone, of, rows, 2, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,9 +194,9 @@ func TestTargets(t *testing.T) {
 		t.Errorf("%v, want %v", row, want)
 	}
 	for name, open := range map[string]func() (*Targets, error){
-		"of others":     func() (*Targets, error) { return OpenTargets(path, "sha256:other", rows, 2) },
-		"of more rows":  func() (*Targets, error) { return OpenTargets(path, of, rows+1, 2) },
-		"that are gone": func() (*Targets, error) { return OpenTargets(path+"x", of, rows, 2) },
+		"of others":     func() (*Targets, error) { return OpenTargets(path, "sha256:other", rows, 2, 0) },
+		"of more rows":  func() (*Targets, error) { return OpenTargets(path, of, rows+1, 2, 0) },
+		"that are gone": func() (*Targets, error) { return OpenTargets(path+"x", of, rows, 2, 0) },
 	} {
 		if got, err := open(); err == nil {
 			got.Close()

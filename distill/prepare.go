@@ -8,6 +8,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/onnx"
 	"galley/onnx/session"
 	"galley/task"
 	"galley/trainer/engine"
@@ -37,6 +38,7 @@ type Options struct {
 	Texts       []Text
 	Labels      []string // of the student
 	Temperature float64
+	Hidden      bool   // also the first teacher's hidden state
 	Cache       string // for answers, shared with others; WorkDir's if empty
 	WorkDir     string // the job's own, for the targets
 	Opener      session.Opener
@@ -51,28 +53,30 @@ func Prepare(ctx context.Context, o Options) (*Targets, error) {
 	for _, t := range o.Texts {
 		rows += t.Rows.Len()
 	}
-	if err := CheckSize(rows, len(o.Labels)); err != nil {
-		return nil, err
-	}
+	hidden := 0
 	var members []Member
 	var of [][]Of
 	var places [][]int
-	for _, t := range o.Teachers {
-		s, err := o.open(t)
+	for k, t := range o.Teachers {
+		s, err := o.open(t, o.Hidden && k == 0)
 		if err != nil {
 			return nil, err
 		}
 		defer s.close()
+		hidden += s.width
+		if err := CheckSize(rows, len(o.Labels)+s.width); err != nil {
+			return nil, err
+		}
 		member := Member{Places: s.places, Ask: s.ask, close: s.close}
 		names := make([]Of, len(o.Texts))
 		for i, text := range o.Texts {
-			names[i] = Of{Teacher: t.Digest, Rows: text.Digest, Fraction: text.Fraction, Seed: text.Seed, Runtime: o.Opener.Runtime(), Threads: o.Threads}
-			member.Answers = append(member.Answers, NewAnswers(o.folder(), names[i], text.Rows, len(o.Labels)))
+			names[i] = Of{Teacher: t.Digest, Rows: text.Digest, Fraction: text.Fraction, Seed: text.Seed, Hidden: s.width > 0, Runtime: o.Opener.Runtime(), Threads: o.Threads}
+			member.Answers = append(member.Answers, NewAnswers(o.folder(), names[i], text.Rows, len(o.Labels)+s.width))
 		}
 		members, of, places = append(members, member), append(of, names), append(places, s.places)
 	}
 	name, path := TargetsOf(of, places, o.Temperature), filepath.Join(o.WorkDir, targetsFile)
-	if t, err := OpenTargets(path, name, rows, len(o.Labels)); err == nil {
+	if t, err := OpenTargets(path, name, rows, len(o.Labels), hidden); err == nil {
 		return t, nil
 	}
 	for k, m := range members {
@@ -83,7 +87,7 @@ func Prepare(ctx context.Context, o Options) (*Targets, error) {
 	if err := WriteTargets(ctx, path, name, members, len(o.Labels), o.Temperature); err != nil {
 		return nil, err
 	}
-	return OpenTargets(path, name, rows, len(o.Labels))
+	return OpenTargets(path, name, rows, len(o.Labels), hidden)
 }
 
 func (o Options) folder() string {
@@ -130,14 +134,18 @@ type teacher struct {
 	bundle     *task.Bundle
 	classifier *task.TextClassifier
 	places     []int
+	graph      *onnx.Model // with its hidden state as an output; nil if that is not wanted
+	hidden     string
+	width      int
 	opener     session.Opener
 	threads    int
 	session    session.Session
 	predictor  *task.TextPredictor
 }
 
-// open checks that a teacher has something to say to the student.
-func (o Options) open(t engine.Teacher) (*teacher, error) {
+// open checks that a teacher has something to say to the student, and finds its
+// hidden state if that is wanted.
+func (o Options) open(t engine.Teacher, hidden bool) (*teacher, error) {
 	bundle, err := task.OpenBundleDir(t.Folder)
 	if err != nil {
 		return nil, galley.Errorf(galley.CodeOf(err), "teachers", "%s cannot be opened: %w", t.Ref, err).
@@ -154,7 +162,39 @@ func (o Options) open(t engine.Teacher) (*teacher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &teacher{name: t.Ref, bundle: bundle, classifier: classifier, places: places, opener: o.Opener, threads: o.Threads}, nil
+	out := &teacher{name: t.Ref, bundle: bundle, classifier: classifier, places: places, opener: o.Opener, threads: o.Threads}
+	if !hidden {
+		return out, nil
+	}
+	return out, out.show()
+}
+
+// show makes the hidden state an output of the teacher's graph.
+func (t *teacher) show() error {
+	m, err := onnx.ReadFile(t.bundle.ModelPath(), onnx.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	state, err := HiddenValue(t.name, m, t.bundle.Config.Outputs.Logits)
+	if err != nil {
+		return err
+	}
+	m.Graph.Outputs = append(m.Graph.Outputs, state)
+	t.graph, t.hidden, t.width = m, state.Name, int(state.Shape[1].Size)
+	return nil
+}
+
+// load opens the teacher's graph.
+func (t *teacher) load(ctx context.Context) (session.Session, error) {
+	o := session.Options{Threads: t.threads, NoMemoryPattern: true, Label: "teacher"}
+	if t.graph == nil {
+		return t.opener.OpenFile(ctx, t.bundle.ModelPath(), o)
+	}
+	data, err := onnx.Marshal(t.graph)
+	if err != nil {
+		return nil, err
+	}
+	return t.opener.Open(ctx, data, o)
 }
 
 // NoClassifier is the error of a teacher whose task is another.
@@ -171,15 +211,14 @@ func NoClassifier(ref, kind string) error {
 func (s *teacher) ask(ctx context.Context, texts []string) ([]float32, error) {
 	if s.predictor == nil {
 		var err error
-		s.session, err = s.opener.OpenFile(ctx, s.bundle.ModelPath(), session.Options{Threads: s.threads, NoMemoryPattern: true, Label: "teacher"})
-		if err != nil {
+		if s.session, err = s.load(ctx); err != nil {
 			return nil, err
 		}
 		if s.predictor, err = task.NewTextPredictor(s.classifier, s.session); err != nil {
 			return nil, err
 		}
 	}
-	logits, err := s.predictor.Logits(ctx, texts)
+	logits, err := s.predictor.Logits(ctx, texts, s.hidden, s.width)
 	if err != nil && ctx.Err() == nil {
 		return nil, galley.Errorf(galley.CodeOf(err), "teachers", "%s cannot answer: %w", s.name, err)
 	}

@@ -34,8 +34,8 @@ func NewTextPredictor(classifier *TextClassifier, s session.Session) (*TextPredi
 // together, so that little is padded. The error names the index of a bad text.
 func (p *TextPredictor) Predict(ctx context.Context, texts []string) ([]Classification, error) {
 	out := make([]Classification, len(texts))
-	truncated, err := p.each(ctx, texts, func(group []int, logits *session.Tensor) error {
-		answers, err := p.classifier.Decode(logits)
+	truncated, err := p.each(ctx, texts, nil, func(group []int, results map[string]*session.Tensor) error {
+		answers, err := p.classifier.Decode(results[p.classifier.Config.Outputs.Logits])
 		if err != nil {
 			return err
 		}
@@ -54,17 +54,29 @@ func (p *TextPredictor) Predict(ctx context.Context, texts []string) ([]Classifi
 }
 
 // Logits answers texts, in their order, with the numbers that their scores are
-// made of: [len(texts), labels], one row after the other.
-func (p *TextPredictor) Logits(ctx context.Context, texts []string) ([]float32, error) {
+// made of: [len(texts), labels], one row after the other. If beside names a
+// further output of the graph, float32 [n, width], a row has its numbers after
+// the logits.
+func (p *TextPredictor) Logits(ctx context.Context, texts []string, beside string, width int) ([]float32, error) {
 	classes := len(p.classifier.Config.Labels)
-	out := make([]float32, len(texts)*classes)
-	_, err := p.each(ctx, texts, func(group []int, logits *session.Tensor) error {
-		values, err := p.classifier.values(logits)
+	var further []string
+	if beside != "" {
+		further = []string{beside}
+	}
+	row := classes + width
+	out := make([]float32, len(texts)*row)
+	_, err := p.each(ctx, texts, further, func(group []int, results map[string]*session.Tensor) error {
+		logits, err := p.classifier.values(results[p.classifier.Config.Outputs.Logits])
 		if err != nil {
 			return err
 		}
+		more := session.Data[float32](results[beside])
+		if len(more) != len(group)*width {
+			return galley.Errorf(galley.FailedPrecondition, beside, "the graph's answer is %s, not float [%d, %d]", describe(results[beside]), len(group), width)
+		}
 		for i, at := range group {
-			copy(out[at*classes:(at+1)*classes], values[i*classes:])
+			copy(out[at*row:], logits[i*classes:(i+1)*classes])
+			copy(out[at*row+classes:], more[i*width:(i+1)*width])
 		}
 		return nil
 	})
@@ -72,9 +84,9 @@ func (p *TextPredictor) Logits(ctx context.Context, texts []string) ([]float32, 
 }
 
 // each runs texts in groups of like length and calls take with the texts'
-// numbers and the graph's answer, a row each. It returns which texts were
-// truncated.
-func (p *TextPredictor) each(ctx context.Context, texts []string, take func(group []int, logits *session.Tensor) error) ([]bool, error) {
+// numbers and the graph's answers, a row each: its logits and further outputs.
+// It returns which texts were truncated.
+func (p *TextPredictor) each(ctx context.Context, texts, further []string, take func(group []int, results map[string]*session.Tensor) error) ([]bool, error) {
 	t, err := p.classifier.tokenize(texts)
 	if err != nil {
 		return nil, err
@@ -83,7 +95,7 @@ func (p *TextPredictor) each(ctx context.Context, texts []string, take func(grou
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := p.run(ctx, t.rows, group, take); err != nil {
+		if err := p.run(ctx, t.rows, group, further, take); err != nil {
 			return nil, err
 		}
 	}
@@ -107,7 +119,7 @@ func groups(rows [][]int32) [][]int {
 	return out
 }
 
-func (p *TextPredictor) run(ctx context.Context, rows [][]int32, group []int, take func([]int, *session.Tensor) error) error {
+func (p *TextPredictor) run(ctx context.Context, rows [][]int32, group []int, further []string, take func([]int, map[string]*session.Tensor) error) error {
 	chosen := make([][]int32, len(group))
 	for i, at := range group {
 		chosen[i] = rows[at]
@@ -118,7 +130,7 @@ func (p *TextPredictor) run(ctx context.Context, rows [][]int32, group []int, ta
 	}
 	defer batch.Release()
 	name := p.classifier.Config.Outputs.Logits
-	results, err := p.session.Run(ctx, batch.Inputs(), name)
+	results, err := p.session.Run(ctx, batch.Inputs(), append([]string{name}, further...)...)
 	if err != nil {
 		return err
 	}
@@ -130,5 +142,5 @@ func (p *TextPredictor) run(ctx context.Context, rows [][]int32, group []int, ta
 	if t := results[name]; t != nil && len(t.Shape) == 2 && t.Shape[0] != int64(len(group)) {
 		return galley.Errorf(galley.FailedPrecondition, name, "the graph answers %d of %d texts", t.Shape[0], len(group))
 	}
-	return take(group, results[name])
+	return take(group, results)
 }

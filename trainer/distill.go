@@ -17,12 +17,15 @@ const MaxTeachers = 8
 // The loss of a row is Alpha·T²·KL(teachers_T ‖ student_T) + (1-Alpha)·hard,
 // where T is Temperature, the teachers' probabilities at T are averaged, and
 // hard is the cross-entropy with the row's label, which Recipe smooths and
-// weighs as it does for kind Train.
+// weighs as it does for kind Train. HiddenLoss adds a term of its own.
 type Distill struct {
 	Teachers    []string `yaml:"teachers" json:"teachers,omitempty"` // versions
 	Student     Student  `yaml:"student" json:"student,omitzero"`
 	Temperature float64  `yaml:"temperature" json:"temperature,omitempty"`
 	Alpha       float64  `yaml:"alpha" json:"alpha,omitempty"`
+	// HiddenLoss weighs the mean squared difference between the first teacher's
+	// hidden state and a learnt projection of the student's; 0 for none.
+	HiddenLoss float64 `yaml:"hidden_loss" json:"hidden_loss,omitempty"`
 }
 
 // Student is the network that a job of kind Distill trains.

@@ -57,7 +57,7 @@ func TestDistillFile(t *testing.T) {
 	}
 	// Each of its fields counts.
 	seen := map[string]bool{string(s.Digest()): true}
-	for _, set := range []string{"temperature=3", "alpha=0.5", "teachers=[other@1]", "student.layers=2", "student.from=small", "data.unlabelled=texts"} {
+	for _, set := range []string{"temperature=3", "alpha=0.5", "teachers=[other@1]", "student.layers=2", "student.from=small", "data.unlabelled=texts", "hidden_loss=0.5"} {
 		other, problems := ParseFile([]byte(shortestDistill), []string{set})
 		if d := string(other.Digest()); problems != nil || seen[d] {
 			t.Errorf("%s: the same digest, or %v", set, problems)
@@ -73,6 +73,8 @@ func TestDistillMessages(t *testing.T) {
 			`line 7, column 14: temperature: 0 is out of range — write a number above 0, at most 100`},
 		{"alpha", shortestDistill + "alpha: 2\n",
 			`line 7, column 8: alpha: 2 is out of range — write a number from 0 to 1`},
+		{"hidden_loss", shortestDistill + "hidden_loss: -1\n",
+			`line 7, column 14: hidden_loss: -1 is out of range — write a number from 0 to 1000`},
 		{"no teacher", strings.ReplaceAll(shortestDistill, "teachers: [news-topic@3]\n", ""),
 			`line 1, column 1: teachers: is missing — name 1 to 8 versions, as in teachers: [news-topic@3]`},
 		{"nine teachers", strings.ReplaceAll(shortestDistill, "[news-topic@3]", "[a, b, c, d, e, f, g, h, i]"),

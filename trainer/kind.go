@@ -35,6 +35,7 @@ var kindFields = []struct {
 	{"student", []string{KindDistill}},
 	{"temperature", []string{KindDistill}},
 	{"alpha", []string{KindDistill}},
+	{"hidden_loss", []string{KindDistill}},
 	{"method", []string{KindQuantize}},
 	{"weights", []string{KindQuantize}},
 	{"activations", []string{KindQuantize}},

@@ -42,7 +42,8 @@ func (c *checker) ranges(s Spec) {
 		wholes, reals = append(w, wholes...), r
 	}
 	if s.Kind == KindDistill {
-		reals = append(reals, real{"temperature", s.Temperature, 0, maxTemperature, true}, real{"alpha", s.Alpha, 0, 1, false})
+		reals = append(reals, real{"temperature", s.Temperature, 0, maxTemperature, true}, real{"alpha", s.Alpha, 0, 1, false},
+			real{"hidden_loss", s.HiddenLoss, 0, 1000, false})
 	}
 	for _, w := range wholes {
 		c.whole(w)

@@ -70,7 +70,7 @@ var within = map[string][]string{
 	"galley/onnx/session": {"galley/onnx"},
 	"galley/task":         {"galley/onnx", "galley/onnx/session", "galley/feature/text", "galley/dataset", "galley/internal/durable"},
 
-	"galley/distill":                   {"galley/trainer/engine"},
+	"galley/distill":                   {"galley/trainer/architecture", "galley/trainer/engine"},
 	"galley/evals":                     {"galley/evals/perturb"},
 	"galley/evals/baseline":            {"galley/evals"},
 	"galley/evals/page":                {"galley/evals"},

@@ -70,7 +70,7 @@ func TestPeerDistillation(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, l := range lessons() {
-		m, err := objective.Distillation(logitsModel(architecture.Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(l.classes)}}), 0, l.temperature)
+		m, err := objective.Distillation(logitsModel(architecture.Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(l.classes)}}), 0, l.temperature, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -117,7 +117,7 @@ func widen(values []float32) []float64 {
 
 func TestDistillationLoss(t *testing.T) {
 	for _, l := range lessons() {
-		m, err := objective.Distillation(logitsModel(architecture.Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(l.classes)}}), 0.5, l.temperature)
+		m, err := objective.Distillation(logitsModel(architecture.Logits, onnx.Shape{onnx.Symbol("batch"), {Size: int64(l.classes)}}), 0.5, l.temperature, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func weightsModel(logits []float32, rows, classes int) *onnx.Model {
 // gradient runs the differentiated loss of a lesson.
 func (l lesson) gradient(t *testing.T) []float32 {
 	t.Helper()
-	m, err := objective.Distillation(weightsModel(l.logits, len(l.labels), l.classes), 0, l.temperature)
+	m, err := objective.Distillation(weightsModel(l.logits, len(l.labels), l.classes), 0, l.temperature, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +184,90 @@ func TestDistillationGradient(t *testing.T) {
 			at[i] = x
 			if want := (high - low) / (2 * h); math.Abs(float64(got[i])-want) > 1e-5 {
 				t.Errorf("T %v, alpha %v, labels %v, logit %d: %v, want %v", l.temperature, l.alpha, l.labels, i, got[i], want)
+			}
+		}
+	}
+}
+
+// With hidden states to match, the gradients by the state and by the
+// projection are those of central finite differences, too.
+func TestMatchGradient(t *testing.T) {
+	const target, share = 3, 0.25
+	l := newLesson(7, []int{0, 2, -1, 3, 1}, 4, 2, 0.7)
+	rows, width := len(l.labels), l.classes
+	m, err := objective.Distillation(weightsModel(l.logits, rows, width), 0, l.temperature, &objective.Match{
+		State: onnx.Value{Name: "w", Type: onnx.Float, Shape: onnx.Shape{{Size: int64(rows)}, {Size: int64(width)}}}, Target: target, Seed: 5,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := objective.Trainable(m)
+	if len(names) != 3 {
+		t.Fatalf("weights %v", names)
+	}
+	d, err := grad.Differentiate(m, grad.Options{Loss: objective.Loss, Wrt: names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := onnx.Marshal(d.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := orttest.Opener(t).Open(t.Context(), data, session.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	inputs := l.inputs(t)
+	states := normal(99, rows*target)
+	inputs[objective.HiddenTargets] = tensor(t, states, int64(rows), target)
+	inputs[objective.HiddenWeight] = tensor(t, []float32{share})
+	at := map[string][]float64{}
+	for _, name := range names {
+		w := m.Graph.Initializer(name)
+		values, ok := w.Floats()
+		if !ok {
+			t.Fatal(name)
+		}
+		if len(values) == target { // the bias begins at zero
+			values = []float32{0.1, -0.2, 0.3}
+		}
+		at[name] = widen(values)
+		inputs[name] = tensor(t, values, w.Dims...)
+	}
+	out, err := s.Run(context.Background(), inputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weight, bias := "distill.projection.weight", "distill.projection.bias"
+	loss := func() float64 {
+		total := l.loss(at["w"])
+		for i := range rows {
+			for j := range target {
+				x := at[bias][j] - float64(states[i*target+j])
+				for k := range width {
+					x += at["w"][i*width+k] * at[weight][k*target+j]
+				}
+				total += share * x * x
+			}
+		}
+		return total
+	}
+	if got, want := float64(session.Data[float32](out[objective.Loss])[0]), loss(); math.Abs(got-want) > 1e-5*want {
+		t.Errorf("loss %v, want %v", got, want)
+	}
+	for _, name := range names {
+		got := session.Data[float32](out[d.Gradients[name].Dense])
+		for i := range got {
+			const h = 1e-5
+			x := at[name][i]
+			at[name][i] = x + h
+			high := loss()
+			at[name][i] = x - h
+			low := loss()
+			at[name][i] = x
+			if want := (high - low) / (2 * h); math.Abs(float64(got[i])-want) > 1e-4*(1+math.Abs(want)) {
+				t.Errorf("%s %d: %v, want %v", name, i, got[i], want)
 			}
 		}
 	}

@@ -27,7 +27,8 @@ const (
 // that of each branch by itself, scaled to the sum's size: so that one branch
 // does not idle while the other has learnt the training rows by heart.
 func Classification(m *onnx.Model, branchLoss float64) (*onnx.Model, error) {
-	return classifier(m, branchLoss, func(b *onnx.Builder, shape onnx.Shape) func(string) string {
+	nothing := func(*onnx.Builder) (string, error) { return "", nil }
+	return classifier(m, branchLoss, nothing, func(b *onnx.Builder, shape onnx.Shape) func(string) string {
 		targets := b.Input(Targets, onnx.Float, shape)
 		return func(logits string) string { return crossEntropy(b, targets, logits) }
 	})
@@ -41,8 +42,9 @@ func crossEntropy(b *onnx.Builder, targets, logits string) string {
 
 // classifier puts a loss onto the logits of a copy of m and, by a share of
 // branchLoss, onto each branch. begin adds the inputs of the loss, for logits
-// of a shape, and returns what adds the loss of logits.
-func classifier(m *onnx.Model, branchLoss float64, begin func(*onnx.Builder, onnx.Shape) func(logits string) string) (*onnx.Model, error) {
+// of a shape, and returns what adds the loss of logits; further adds a loss of
+// something else, if it returns one.
+func classifier(m *onnx.Model, branchLoss float64, further func(*onnx.Builder) (string, error), begin func(*onnx.Builder, onnx.Shape) func(logits string) string) (*onnx.Model, error) {
 	m = m.Clone()
 	logits, err := output(m, architecture.Logits)
 	if err != nil {
@@ -61,6 +63,13 @@ func classifier(m *onnx.Model, branchLoss float64, begin func(*onnx.Builder, onn
 			alone := loss(b.Op("Mul", branch, b.Float(2)))
 			total = b.Op("Add", total, b.Op("Mul", alone, b.Float(float32(branchLoss/2))))
 		}
+	}
+	more, err := further(b)
+	if err != nil {
+		return nil, err
+	}
+	if more != "" {
+		total = b.Op("Add", total, more)
 	}
 	setLoss(b, total)
 	return m, nil

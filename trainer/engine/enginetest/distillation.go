@@ -10,6 +10,8 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/onnx"
+	"galley/task"
 	"galley/trainer"
 	"galley/trainer/engine"
 )
@@ -125,6 +127,30 @@ func testDistillation(t *testing.T, d engine.Driver, data frozen) {
 		if !bytes.Equal(model(t, result), bits) {
 			t.Error("other weights")
 		}
+	})
+	// The first teacher's hidden state is matched through a projection that the
+	// model does not keep.
+	t.Run("Hidden", func(t *testing.T) {
+		hidden := r
+		hidden.WorkDir, hidden.Spec.HiddenLoss = t.TempDir(), 1
+		result, events := train(t, d, hidden)
+		if told := notes(events); strings.Contains(told, "teacher@1 was asked about 0 texts") || !strings.Contains(told, "teacher@2 was asked about 0 texts") {
+			t.Errorf("it told %s", told)
+		}
+		if bytes.Equal(model(t, result), bits) {
+			t.Error("the same weights")
+		}
+		m, err := onnx.ReadFile(filepath.Join(result.Bundle, task.ModelFile), onnx.ReadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range m.Graph.Initializers {
+			if strings.Contains(w.Name, "projection") {
+				t.Errorf("the model has %s", w.Name)
+			}
+		}
+		hidden.WorkDir = t.TempDir()
+		testKilled(t, d, hidden)
 	})
 	t.Run("Refuses", func(t *testing.T) {
 		other := r

@@ -10,6 +10,7 @@ import (
 	graph "galley/onnx"
 	"galley/onnx/session"
 	"galley/trainer"
+	"galley/trainer/architecture"
 	"galley/trainer/engine"
 	"galley/trainer/objective"
 )
@@ -23,6 +24,8 @@ type distillation struct {
 	*classification
 	of      trainer.Distill
 	targets *distill.Targets
+	seed    uint64
+	row     []float32 // of the targets
 }
 
 // distillation has the teachers answer what no file has yet.
@@ -41,14 +44,16 @@ func (d Driver) distillation(ctx context.Context, r engine.Request, s *splits, p
 		texts = append(texts, distill.Text{Rows: s.unlabelled, Digest: r.Unlabelled.Digest})
 	}
 	targets, err := distill.Prepare(ctx, distill.Options{
-		Teachers: r.Teachers, Texts: texts, Labels: c.labels, Temperature: r.Spec.Temperature,
+		Teachers: r.Teachers, Texts: texts, Labels: c.labels, Temperature: r.Spec.Temperature, Hidden: r.Spec.HiddenLoss > 0,
 		Cache: r.Cache, WorkDir: r.WorkDir, Opener: d.Opener, Threads: max(1, r.Spec.Resources.CPUs),
 		Note: func(message string) { report(engine.Event{Kind: engine.Note, Message: message}) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &distillation{classification: c, of: r.Spec.Distill, targets: targets}, nil
+	return &distillation{
+		classification: c, of: r.Spec.Distill, targets: targets, seed: r.Spec.Recipe.Seed, row: make([]float32, len(c.labels)+targets.Hidden),
+	}, nil
 }
 
 // Close closes the targets.
@@ -58,7 +63,14 @@ func (d *distillation) models() (training, validation *graph.Model, err error) {
 	if _, validation, err = d.classification.models(); err != nil {
 		return nil, nil, err
 	}
-	training, err = objective.Distillation(d.model, d.recipe.BranchLoss, d.of.Temperature)
+	var match *objective.Match
+	if d.targets.Hidden > 0 {
+		match = &objective.Match{Target: d.targets.Hidden, Seed: d.seed}
+		if match.State, err = distill.HiddenValue("the student", d.model, architecture.Logits); err != nil {
+			return nil, nil, err
+		}
+	}
+	training, err = objective.Distillation(d.model, d.recipe.BranchLoss, d.of.Temperature, match)
 	return training, validation, err
 }
 
@@ -102,9 +114,20 @@ func (d *distillation) feeds(batches [][]example, draw draws) ([]feed, error) {
 		if err != nil {
 			return nil, err
 		}
-		entropy, err := d.fill(session.Data[float32](targets), session.Data[float32](probabilities), batch, hard, soft, mass)
+		hidden, err := session.Zeros[float32](int64(len(batch)), int64(d.targets.Hidden))
 		if err != nil {
 			return nil, err
+		}
+		entropy, err := d.fill(session.Data[float32](targets), session.Data[float32](probabilities), session.Data[float32](hidden), batch, hard, soft, mass)
+		if err != nil {
+			return nil, err
+		}
+		if d.targets.Hidden > 0 {
+			weight, err := session.New([]float32{float32(d.of.HiddenLoss / float64(rows*d.targets.Hidden))})
+			if err != nil {
+				return nil, err
+			}
+			f.inputs[objective.HiddenTargets], f.inputs[objective.HiddenWeight] = hidden, weight
 		}
 		constant, err := session.New([]float32{float32(entropy)})
 		if err != nil {
@@ -117,18 +140,20 @@ func (d *distillation) feeds(batches [][]example, draw draws) ([]feed, error) {
 	return feeds, nil
 }
 
-// fill writes a batch's targets and returns the weighed entropy of those that
-// are soft.
-func (d *distillation) fill(targets, probabilities []float32, batch []example, hard, soft, mass float64) (float64, error) {
+// fill writes a batch's targets, the hidden ones if there are any, and returns
+// the weighed entropy of those that are soft.
+func (d *distillation) fill(targets, probabilities, hidden []float32, batch []example, hard, soft, mass float64) (float64, error) {
 	n, entropy := len(d.labels), 0.0
 	for i, e := range batch {
 		if e.label != unlabelled && hard > 0 {
 			d.classes.Fill(targets[i*n:(i+1)*n], []int{e.label}, mass/hard)
 		}
-		row := probabilities[i*n : (i+1)*n]
-		if err := d.targets.Row(row, e.row); err != nil {
+		if err := d.targets.Row(d.row, e.row); err != nil {
 			return 0, err
 		}
+		copy(hidden[i*d.targets.Hidden:], d.row[n:])
+		row := probabilities[i*n : (i+1)*n]
+		copy(row, d.row)
 		entropy += soft * distill.Entropy(row)
 		for j := range row {
 			row[j] = float32(soft * float64(row[j]))
