@@ -3,7 +3,6 @@ package quantize
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 
 	"galley"
@@ -64,6 +63,9 @@ func Apply(m *onnx.Model, o Options) (*onnx.Model, *Result, error) {
 	if len(r.sites) == 0 {
 		return nil, nil, unquantizable(m, o.Method, r.result.Left)
 	}
+	if r.types, err = onnx.InferShapes(m); err != nil {
+		return nil, nil, err
+	}
 	out := m.Clone()
 	r.m, r.b = out, onnx.NewBuilder(out.Graph)
 	r.b.SetPrefix("quantized/")
@@ -86,6 +88,7 @@ type rewriter struct {
 	b         *onnx.Builder
 	o         Options
 	constants *constants
+	types     *onnx.Types
 	consumers map[string][]*onnx.Node
 	sites     map[string]Site
 	result    *Result
@@ -143,19 +146,36 @@ func (r *rewriter) site(n *onnx.Node, s Site) (why string, err error) {
 		if _, ok := r.o.Ranges[s.activation]; !ok {
 			return "no range of its input is known", nil
 		}
-		return "", r.product(n, r.staticProduct)
+		return "", r.static(n)
 	}
 }
 
 // product writes x W, or of a Gemm alpha x W + C, whose product write makes
 // under the name it is given.
 func (r *rewriter) product(n *onnx.Node, write func(n *onnx.Node, w *matrix, out string) error) error {
+	w, err := r.factor(n)
+	if err != nil {
+		return err
+	}
+	if n.Op == "MatMul" || n.Input(2) == "" {
+		return write(n, w, n.Output(0))
+	}
+	y := r.b.Name("product")
+	if err := write(n, w, y); err != nil {
+		return err
+	}
+	r.emit(n.Output(0), "", "Add", nil, y, n.Input(2))
+	return nil
+}
+
+// factor is the constant matrix of a product, of a Gemm as a MatMul has it.
+func (r *rewriter) factor(n *onnx.Node) (*matrix, error) {
 	w, ok := r.constants.matrix(n.Input(1))
 	if !ok {
-		return galley.Errorf(galley.Internal, "weight "+galley.Clip(n.Input(1), 80), "cannot be read")
+		return nil, galley.Errorf(galley.Internal, "weight "+galley.Clip(n.Input(1), 80), "cannot be read")
 	}
 	if n.Op == "MatMul" {
-		return write(n, w, n.Output(0))
+		return w, nil
 	}
 	if n.AttrInt("transB", 0) != 0 {
 		w.values = transpose(w.values, int(w.dims[0]), int(w.dims[1]))
@@ -167,17 +187,9 @@ func (r *rewriter) product(n *onnx.Node, write func(n *onnx.Node, w *matrix, out
 		for i := range w.values {
 			w.values[i] *= alpha
 		}
-		w.name += " scaled"
+		w.name += fmt.Sprintf(" times %g", alpha)
 	}
-	if n.Input(2) == "" {
-		return write(n, w, n.Output(0))
-	}
-	y := r.b.Name("product")
-	if err := write(n, w, y); err != nil {
-		return err
-	}
-	r.emit(n.Output(0), "", "Add", nil, y, n.Input(2))
-	return nil
+	return w, nil
 }
 
 // emit appends a node whose output has a name of its own.
@@ -240,18 +252,6 @@ func (r *rewriter) dynamicProduct(n *onnx.Node, w *matrix, out string) error {
 	sum := r.b.Op("MatMulInteger", x[0], weight.data, x[2], weight.zero)
 	sum = r.b.OpAttrs("Cast", toFloat(), sum)
 	r.emit(out, "", "Mul", nil, sum, r.b.Op("Mul", x[1], weight.scale))
-	return nil
-}
-
-// staticProduct writes the product of dequantised inputs, which ONNX Runtime
-// runs as one node over integers.
-func (r *rewriter) staticProduct(n *onnx.Node, w *matrix, out string) error {
-	weight, err := r.weight(w, r.axis(1), r.o.weightGrid())
-	if err != nil {
-		return err
-	}
-	x := r.dequantized(r.quantized(n.Input(0)))
-	r.emit(out, "", "MatMul", nil, x, r.dequantizedWeight(weight, r.axis(1)))
 	return nil
 }
 
@@ -363,9 +363,4 @@ func int32s(name string, values []int32, dims ...int64) *onnx.Tensor {
 		binary.LittleEndian.PutUint32(data[4*i:], uint32(v))
 	}
 	return &onnx.Tensor{Name: name, Type: onnx.Int32, Dims: append([]int64{}, dims...), Data: data}
-}
-
-// rounded32 rounds to an int32, saturating.
-func rounded32(x float64) int32 {
-	return int32(min(max(math.RoundToEven(x), math.MinInt32), math.MaxInt32))
 }

@@ -1,6 +1,8 @@
 package quantize
 
 import (
+	"math"
+
 	"galley"
 	"galley/onnx"
 )
@@ -26,9 +28,9 @@ func (r *rewriter) convolution(n *onnx.Node) (why string, err error) {
 	}
 	inputs := []string{r.dequantized(r.quantized(n.Input(0))), r.dequantizedWeight(weight, axis)}
 	if n.Input(2) != "" {
-		bias, why := r.bias(n, r.o.activationGrid().Fit(in, r.o.SymmetricActivations).Scale, weight, axis)
-		if why != "" {
-			return why, nil
+		bias, ok := r.bias(n.Input(2), r.o.activationGrid().Fit(in, r.o.SymmetricActivations).Scale, weight, axis)
+		if !ok {
+			return "its bias is too large beside its weights", nil
 		}
 		inputs = append(inputs, bias)
 	}
@@ -59,11 +61,12 @@ func (r *rewriter) requantized(value, end string) {
 	r.activations[end] = []string{q, p[0], p[1]}
 }
 
-// bias writes a convolution's bias in the scale of its sums.
-func (r *rewriter) bias(n *onnx.Node, input float32, weight *written, axis int) (name, why string) {
-	b, ok := r.constants.matrix(n.Input(2))
+// bias writes a constant vector in the scale of the sums that it is added to.
+// It does not if 32 bits do not hold it.
+func (r *rewriter) bias(name string, input float32, weight *written, axis int) (string, bool) {
+	b, ok := r.constants.matrix(name)
 	if !ok {
-		return "", "its bias is computed"
+		return "", false
 	}
 	scales, _ := r.m.Graph.Initializer(weight.scale).Floats()
 	product := make([]float32, len(scales))
@@ -76,18 +79,19 @@ func (r *rewriter) bias(n *onnx.Node, input float32, weight *written, axis int) 
 		if axis >= 0 {
 			scale = product[i]
 		}
-		if scale == 0 {
-			return "", "its bias is too large beside its weights"
+		q := math.RoundToEven(float64(x) / float64(scale))
+		if !(math.Abs(q) < 1<<30) { // the sums need room beside it
+			return "", false
 		}
-		values[i] = rounded32(float64(x) / float64(scale))
+		values[i] = int32(q)
 	}
 	data := r.b.Weight(int32s(r.b.Name(b.name), values, int64(len(values))))
 	if axis < 0 {
 		scale := r.b.Weight(onnx.NewFloat(r.b.Name(b.name+"/scale"), product))
-		return r.b.Op("DequantizeLinear", data, scale), ""
+		return r.b.Op("DequantizeLinear", data, scale), true
 	}
 	scale := r.b.Weight(onnx.NewFloat(r.b.Name(b.name+"/scale"), product, int64(len(product))))
-	return r.b.OpAttrs("DequantizeLinear", map[string]onnx.Attr{"axis": int64(0)}, data, scale), ""
+	return r.b.OpAttrs("DequantizeLinear", map[string]onnx.Attr{"axis": int64(0)}, data, scale), true
 }
 
 // rectified returns the value behind the Relu that alone reads a value, or

@@ -20,7 +20,7 @@ import (
 // the batches of argv[1]/batches.json, and prints the scales and zero points
 // that it wrote, and the answers of its files and of ours.
 const ortQuantizes = `
-import json, logging, os, sys
+import collections, json, logging, os, sys
 import numpy as np, onnx, onnxruntime as ort
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
@@ -39,15 +39,18 @@ quantize_static(model, folder + "/ort-static.onnx", Reader(), quant_format=Quant
     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
 def session(path):
     o = ort.SessionOptions()
-    o.intra_op_num_threads, o.log_severity_level = 1, 4
+    o.intra_op_num_threads, o.log_severity_level, o.optimized_model_filepath = 1, 4, folder + "/optimized"
     return ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
-out = {"written": {}, "answers": {}}
+out = {"written": {}, "answers": {}, "runs": {}}
 for t in onnx.load(folder + "/ort-static.onnx").graph.initializer:
     if t.name.endswith(("_scale", "_zero_point")):
         out["written"][t.name] = [float(x) for x in np.atleast_1d(numpy_helper.to_array(t)).astype(np.float64)]
 for f in sorted(os.listdir(folder)):
     if f.endswith(".onnx"):
         s = session(folder + "/" + f)
+        out["runs"][f] = dict(collections.Counter(n.op_type for n in onnx.load(folder + "/optimized").graph.node))
+        if f.endswith("image.onnx"):
+            continue
         out["answers"][f] = [float(x) for b in batches for x in s.run(None, {"ids": b})[0].ravel()]
 print(json.dumps(out))
 `
@@ -97,6 +100,9 @@ func TestPeerQuantizer(t *testing.T) {
 		data, err := onnx.Marshal(q)
 		write("our-"+name+".onnx", data, err)
 	}
+	q, _ := quantized(t, imageModel(), Options{Method: Static}, imageBatches(t, 3), MinMax)
+	data, err = onnx.Marshal(q)
+	write("our-image.onnx", data, err)
 	cmd := exec.CommandContext(t.Context(), python, "-c", ortQuantizes, dir)
 	cmd.Stderr = os.Stderr
 	printed, err := cmd.Output()
@@ -106,6 +112,7 @@ func TestPeerQuantizer(t *testing.T) {
 	var got struct {
 		Written map[string][]float64
 		Answers map[string][]float32
+		Runs    map[string]map[string]int // nodes of what the runtime makes of a file
 	}
 	if err := json.Unmarshal(printed[strings.LastIndex(strings.TrimSpace(string(printed)), "\n")+1:], &got); err != nil {
 		t.Fatal(err)
@@ -141,6 +148,18 @@ func TestPeerQuantizer(t *testing.T) {
 	}
 	if compared < 3 {
 		t.Errorf("%d tensors compared; theirs are %v", compared, got.Written)
+	}
+	for file, want := range map[string]map[string]int{
+		"our-dynamic.onnx": {"DynamicQuantizeMatMul": 0, "MatMulIntegerToFloat": 2, "DynamicQuantizeLinear": 1, "MatMulInteger": 0},
+		"our-static.onnx":  {"MatMulIntegerToFloat": 1, "MatMulInteger": 1, "QGemm": 1, "QuantizeLinear": 2, "DequantizeLinear": 0, "MatMul": 0},
+		"our-image.onnx":   {"QLinearConv": 2, "Conv": 0, "Relu": 0},
+	} {
+		for op, n := range want {
+			if got.Runs[file][op] != n {
+				t.Errorf("the runtime makes %v of %s, want %v", got.Runs[file], file, want)
+				break
+			}
+		}
 	}
 	float := got.Answers["model.onnx"]
 	alike := func(name string) float64 {
