@@ -14,7 +14,7 @@ type Method string
 const (
 	Dynamic    Method = "dynamic"     // 8-bit products; ranges of activations found at each run
 	Static     Method = "static"      // 8-bit products; ranges of activations found by calibration
-	WeightOnly Method = "weight-only" // 4-bit weights, float products
+	WeightOnly Method = "weight-only" // 4-bit weights; ranges of activations found at each run
 	Float16    Method = "float16"     // half-precision weights
 )
 
