@@ -90,5 +90,5 @@ func quantizeRanges(s Spec) ([]whole, []real) {
 }
 
 // quantizeMemory is the memory that an attempt is estimated to need: the
-// graph before and after, with a session each.
-func (s Spec) quantizeMemory(parent int64) int64 { return runtimeMemory + 4*parent }
+// graph before and after, with a session each that answers.
+func (s Spec) quantizeMemory(parent int64) int64 { return runtimeMemory + answering + 4*parent }
