@@ -11,13 +11,8 @@ import (
 
 func TestHiddenValue(t *testing.T) {
 	sizes := architecture.TextEncoder{Layers: 1, Hidden: 16, Heads: 2, FeedForward: 32, MaxLength: 12, Vocabulary: 100, Dropout: 0.1}
-	for name, orders := range map[string]int{"an encoder": 0, "an encoder beside n-grams": 2} {
-		var w *architecture.Weighing
-		if orders > 0 {
-			sizes.NGrams = architecture.NGrams{Orders: orders, Buckets: 32, Width: 4}
-			w = architecture.NewWeighing(sizes.NGrams, 100, nil)
-			w.Add([]int32{7, 8, 9})
-		}
+	var w *architecture.Weighing
+	for _, name := range []string{"an encoder", "an encoder beside n-grams"} {
 		m, err := sizes.Classifier(3, w, 1)
 		if err != nil {
 			t.Fatal(err)
@@ -30,10 +25,11 @@ func TestHiddenValue(t *testing.T) {
 		if p := m.Graph.Producers()[v.Name]; p == nil || p.Op != "Concat" {
 			t.Errorf("%s: the state comes from %v", name, p)
 		}
+		sizes.NGrams = architecture.NGrams{Orders: 2, Buckets: 32, Width: 4}
+		w = architecture.NewWeighing(sizes.NGrams, 100, nil)
+		w.Add([]int32{7, 8, 9})
 	}
 	sizes.Layers = 0
-	w := architecture.NewWeighing(sizes.NGrams, 100, nil)
-	w.Add([]int32{7, 8, 9})
 	m, err := sizes.Classifier(3, w, 1)
 	if err != nil {
 		t.Fatal(err)
