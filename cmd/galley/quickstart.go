@@ -23,8 +23,10 @@ func (a *app) quickstartCommand() *cobra.Command {
 		Use: "quickstart", Short: "Run the main job end to end on embedded headlines",
 		Long: `Run the main job end to end, on 2,400 headlines that galley brings along: freeze
 the data, pretrain, fine-tune, evaluate beside a baseline, promote, serve, ask,
-see the gate refuse a worse version, promote it against the gate, roll back,
-verify the audit log. It takes about a minute and a quarter on two cores.
+see the gate refuse a worse version, promote it against the gate, roll back;
+distill a student, make its form of 8 bits, compare that with production; let
+readers decide between two versions, see a guardrail end an experiment with a
+damaged one, verify the audit log. It takes less than two minutes on two cores.
 
 Each step reads back what it claims; the command fails if one does not hold.
 The home is kept: go on with it as the last lines say.`,
@@ -58,6 +60,7 @@ type story struct {
 	steps   []stepJSON
 
 	base, model, worse string              // refs
+	student, small     string              // refs: of the model's student, and of that one's form of 8 bits
 	tuning, waiting    *controlpb.Job      // of the model and the worse one
 	head               audit.SignedHead    // of the audit log after the promotion
 	questions          []question          // texts that are asked
@@ -166,6 +169,11 @@ func (s *story) tell(ctx context.Context) error {
 		{"gate", s.refuseWorse},
 		{"force", s.forceWorse},
 		{"rollback", s.rollBack},
+		{"distill", s.distill},
+		{"quantize", s.quantize},
+		{"compare", s.compare},
+		{"experiment", s.experiment},
+		{"guardrail", s.guardrail},
 		{"audit", s.verifyAudit},
 	} {
 		began := time.Now()

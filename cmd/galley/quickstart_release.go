@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -170,21 +168,12 @@ func (s *story) verifyAudit(ctx context.Context) (string, error) {
 	if !v.OK || v.Entries <= s.head.Entries {
 		return "", wrong("the audit log does not go on from its head of %d entries: %+v", s.head.Entries, v)
 	}
-	stream, err := s.client.audit.ListEntries(ctx, &controlpb.ListAuditEntriesRequest{After: s.head.Entries, Subject: "headlines:prod"})
+	forced, err := s.entryAfter(ctx, s.head.Entries, "headlines:prod", func(e *controlpb.AuditEntry) bool {
+		return strings.HasSuffix(e.GetAction(), ".forced") && strings.Contains(e.GetDetail(), reason)
+	})
 	if err != nil {
 		return "", err
 	}
-	for {
-		e, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return "", wrong("the audit log does not tell the forced promotion")
-		}
-		if err != nil {
-			return "", err
-		}
-		if strings.HasSuffix(e.GetAction(), ".forced") && strings.Contains(e.GetDetail(), reason) {
-			return fmt.Sprintf("%d entries verified, also against the head kept after the promotion; number %d is %s of %s by %s: %s",
-				v.Entries, e.GetNumber(), e.GetAction(), e.GetSubject(), e.GetActor(), e.GetDetail()), nil
-		}
-	}
+	return fmt.Sprintf("%d entries verified, also against the head kept after the promotion; number %d is %s of %s by %s: %s",
+		v.Entries, forced.GetNumber(), forced.GetAction(), forced.GetSubject(), forced.GetActor(), forced.GetDetail()), nil
 }

@@ -13,8 +13,9 @@ import (
 )
 
 // shared is what the quickstart leaves behind: a home with the models
-// headlines-base@1, headlines@1 (which is prod) and headlines@2, on which a
-// server runs for all tests that ask for it.
+// headlines-base@1, headlines@1 (which is prod), headlines@2, which is worse,
+// a student, its form of 8 bits and a damaged version, headlines@3 to @5, on
+// which a server runs for all tests that ask for it.
 var shared struct {
 	once   sync.Once
 	err    error

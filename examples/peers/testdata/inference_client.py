@@ -124,7 +124,7 @@ def server_metadata():
 def model_metadata():
     m = client.get_model_metadata(MODEL, as_json=True)
     equal(m["name"], MODEL)
-    equal(m["versions"], ["1", "2"])
+    equal(m["versions"], ["1", "2", "3", "4", "5"])
     assert m["platform"], m
     equal(m["inputs"], [{"name": "text", "datatype": "BYTES", "shape": ["-1"]}])
     equal(
