@@ -13,7 +13,7 @@ type Grid struct {
 }
 
 // The grids of 8 bits. Those of 7 are for weights where sums of two products
-// must fit 16 bits; see Saturation.
+// must fit 16 bits; see Saturates.
 var (
 	uint8Grid     = Grid{onnx.Uint8, 0, 255}
 	int8Grid      = Grid{onnx.Int8, -128, 127}

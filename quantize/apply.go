@@ -1,7 +1,6 @@
 package quantize
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -233,28 +232,6 @@ func (r *rewriter) weight(w *matrix, axis int, g Grid) (*written, error) {
 	return out, nil
 }
 
-// dynamicProduct writes
-//
-//	xq, xs, xz = DynamicQuantizeLinear(x)
-//	out = Cast(MatMulInteger(xq, W, xz, Wz)) * (xs * Ws)
-//
-// which ONNX Runtime runs as one node.
-func (r *rewriter) dynamicProduct(n *onnx.Node, w *matrix, out string) error {
-	weight, err := r.weight(w, r.axis(1), r.o.weightGrid())
-	if err != nil {
-		return err
-	}
-	x := r.activations[n.Input(0)]
-	if x == nil {
-		x = r.b.Node("", "DynamicQuantizeLinear", nil, 3, n.Input(0))
-		r.activations[n.Input(0)] = x
-	}
-	sum := r.b.Op("MatMulInteger", x[0], weight.data, x[2], weight.zero)
-	sum = r.b.OpAttrs("Cast", toFloat(), sum)
-	r.emit(out, "", "Mul", nil, sum, r.b.Op("Mul", x[1], weight.scale))
-	return nil
-}
-
 // quantized writes a float value's quantised form once.
 func (r *rewriter) quantized(value string) []string {
 	if q := r.activations[value]; q != nil {
@@ -286,81 +263,4 @@ func (r *rewriter) dequantizedWeight(w *written, axis int) string {
 		return r.b.Op("DequantizeLinear", w.data, w.scale, w.zero)
 	}
 	return r.b.OpAttrs("DequantizeLinear", map[string]onnx.Attr{"axis": int64(axis)}, w.data, w.scale, w.zero)
-}
-
-// table writes a Gather of 8-bit rows, each with a scale of its own.
-func (r *rewriter) table(n *onnx.Node) error {
-	w, ok := r.constants.matrix(n.Input(0))
-	if !ok {
-		return galley.Errorf(galley.Internal, "weight "+galley.Clip(n.Input(0), 80), "cannot be read")
-	}
-	axis := r.axis(0)
-	weight, err := r.weight(w, axis, int8Symmetric)
-	if err != nil {
-		return err
-	}
-	out, cast := n.Output(0), onnx.Float
-	if w.half && r.typeOf(n) == onnx.Float16 {
-		cast = onnx.Float16
-		if end := r.widened(n); end != "" { // written as float at once
-			out, cast = end, onnx.Float
-			r.replaced[end] = true
-		}
-	}
-	rows := r.b.Op("Gather", weight.data, n.Input(1))
-	value := out
-	if cast != onnx.Float {
-		value = r.b.Name("rows")
-	}
-	if axis < 0 {
-		r.emit(value, "", "DequantizeLinear", nil, rows, weight.scale, weight.zero)
-	} else {
-		numbers := r.b.OpAttrs("Cast", toFloat(), rows)
-		scales := r.b.Op("Gather", r.column(weight.scale), n.Input(1))
-		r.emit(value, "", "Mul", nil, numbers, scales)
-	}
-	if cast != onnx.Float {
-		r.emit(out, "", "Cast", map[string]onnx.Attr{"to": int64(cast)}, value)
-	}
-	return nil
-}
-
-// column makes a vector of scales a column, in place: rows of it broadcast.
-func (r *rewriter) column(name string) string {
-	t := r.m.Graph.Initializer(name)
-	if len(t.Dims) == 1 {
-		t.Dims = []int64{t.Dims[0], 1}
-	}
-	return name
-}
-
-// typeOf is the element type of what a Gather of a constant gives.
-func (r *rewriter) typeOf(n *onnx.Node) onnx.DataType {
-	if p := r.constants.producers[n.Input(0)]; p != nil && p.Op == "Cast" {
-		return onnx.DataType(p.AttrInt("to", 0))
-	}
-	t, _ := r.constants.trace(n.Input(0))
-	return t.Type
-}
-
-// widened returns the output of the Cast to float that alone reads a node, or
-// "".
-func (r *rewriter) widened(n *onnx.Node) string {
-	readers := r.consumers[n.Output(0)]
-	if len(readers) != 1 || readers[0].Op != "Cast" || onnx.DataType(readers[0].AttrInt("to", 0)) != onnx.Float {
-		return ""
-	}
-	if slices.ContainsFunc(r.m.Graph.Outputs, func(v onnx.Value) bool { return v.Name == n.Output(0) }) {
-		return ""
-	}
-	return readers[0].Output(0)
-}
-
-// int32s makes a tensor of 32-bit integers.
-func int32s(name string, values []int32, dims ...int64) *onnx.Tensor {
-	data := make([]byte, 4*len(values))
-	for i, v := range values {
-		binary.LittleEndian.PutUint32(data[4*i:], uint32(v))
-	}
-	return &onnx.Tensor{Name: name, Type: onnx.Int32, Dims: append([]int64{}, dims...), Data: data}
 }

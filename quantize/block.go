@@ -45,7 +45,7 @@ func (r *rewriter) blockProduct(n *onnx.Node, w *matrix, out string) error {
 	return nil
 }
 
-// Blocks is a matrix [k, n] in 4 bits, as MatMulNBits reads it: column by
+// blocks is a matrix [k, n] in 4 bits, as MatMulNBits reads it: column by
 // column, each in blocks of its rows, two weights a byte, the first in the
 // low bits. A column's zero points, two a byte, begin at a byte of their own.
 type blocks struct {

@@ -1,6 +1,7 @@
 package quantize
 
 import (
+	"encoding/binary"
 	"math"
 
 	"galley"
@@ -107,4 +108,13 @@ func rectified(g *onnx.Graph, consumers map[string][]*onnx.Node, value string) s
 		}
 	}
 	return readers[0].Output(0)
+}
+
+// int32s makes a tensor of 32-bit integers.
+func int32s(name string, values []int32, dims ...int64) *onnx.Tensor {
+	data := make([]byte, 4*len(values))
+	for i, v := range values {
+		binary.LittleEndian.PutUint32(data[4*i:], uint32(v))
+	}
+	return &onnx.Tensor{Name: name, Type: onnx.Int32, Dims: append([]int64{}, dims...), Data: data}
 }
