@@ -231,6 +231,7 @@ and, from another terminal:
   galley predict headlines --text 'Parliament votes on the budget tonight'
   galley models list
   galley models show headlines:prod
+  galley ab show readers
 
 Your own data, with columns text and label:
 
