@@ -8,7 +8,7 @@ BIN       := bin/galley
 VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_  := -trimpath -ldflags "-X main.revision=$(VERSION)"
 
-.PHONY: build quickstart test test-faults test-experiment soak test-peers test-accuracy lint generate bench up fuzz clean
+.PHONY: build quickstart test test-faults test-federation test-experiment soak test-peers test-accuracy lint generate bench up fuzz clean
 
 build: ## writes bin/galley
 	$(GO) build $(GOFLAGS_) -o $(BIN) ./cmd/galley
@@ -32,6 +32,11 @@ GALLEY_FAULT_SEEDS ?= 500
 test-faults: build ## random faults of disks and processes, for so many seeds
 	$(BIN) doctor --fix
 	GALLEY_FAULT_SEEDS=$(GALLEY_FAULT_SEEDS) $(GO) test -count=1 -run '^TestFaults$$' -timeout 4h -v ./internal/control ./cmd/galley
+
+GALLEY_FEDERATION_SEEDS ?= 1000
+
+test-federation: ## simulated federations with faults, for so many seeds
+	GALLEY_FEDERATION_SEEDS=$(GALLEY_FEDERATION_SEEDS) $(GO) test -count=1 -run '^TestSimulation$$' -timeout 1h -v ./federation
 
 GALLEY_SOAK ?= 20m
 

@@ -35,6 +35,7 @@ var layers = map[string]layer{
 	"galley/evals/baseline":            2,
 	"galley/evals/page":                2,
 	"galley/evals/perturb":             2,
+	"galley/federation":                2,
 	"galley/registry":                  2,
 	"galley/quantize":                  2,
 	"galley/registry/diff":             2,

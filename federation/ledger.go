@@ -1,0 +1,44 @@
+package federation
+
+import "galley"
+
+// A Ledger is what an agent keeps of its answers, stored before each is sent: an
+// agent that was killed sends the same update again, and never a second one.
+type Ledger struct {
+	Answers []SignedHeader `json:"answers,omitempty"` // as they were signed
+}
+
+// Find returns the answer to an offer, if there is one already. An offer of the
+// same attempt with other weights is refused: it would let a coordinator ask
+// the same question until the answers, side by side, say more than one does.
+func (l Ledger) Find(o Offer) (SignedHeader, bool, error) {
+	for _, a := range l.Answers {
+		if a.Federation != o.Federation || a.Round != o.Round || a.Attempt != o.Attempt {
+			continue
+		}
+		if a.Base != o.Base {
+			return SignedHeader{}, false, galley.Errorf(galley.PermissionDenied, "offer", "round %d, attempt %d was answered for the weights %s, and now comes with %s", o.Round, o.Attempt, a.Base.Short(), o.Base.Short()).
+				WithRemedy("nothing was sent; ask the coordinator what happened")
+		}
+		return a, true, nil
+	}
+	return SignedHeader{}, false, nil
+}
+
+// Answered returns the number of rounds other than the offered one that the
+// agent has answered; attempts of one round count once.
+func (l Ledger) Answered(o Offer) int {
+	rounds := make(map[int]bool)
+	for _, a := range l.Answers {
+		if a.Federation == o.Federation && a.Round != o.Round {
+			rounds[a.Round] = true
+		}
+	}
+	return len(rounds)
+}
+
+// Add returns the ledger with one more answer.
+func (l Ledger) Add(h SignedHeader) Ledger {
+	l.Answers = append(l.Answers[:len(l.Answers):len(l.Answers)], h)
+	return l
+}
