@@ -8,21 +8,28 @@ type Ledger struct {
 	Answers []SignedHeader `json:"answers,omitempty"` // as they were signed
 }
 
-// Find returns the answer to an offer, if there is one already. An offer of the
-// same attempt with other weights is refused: it would let a coordinator ask
-// the same question until the answers, side by side, say more than one does.
+// Find returns the answer to an offer, if there is one already. All attempts of
+// a round begin with the same weights; an offer of one with others is refused:
+// it would let a coordinator ask the same question until the answers, side by
+// side, say more than one does.
 func (l Ledger) Find(o Offer) (SignedHeader, bool, error) {
-	for _, a := range l.Answers {
-		if a.Federation != o.Federation || a.Round != o.Round || a.Attempt != o.Attempt {
+	var found *SignedHeader
+	for i, a := range l.Answers {
+		if a.Federation != o.Federation || a.Round != o.Round {
 			continue
 		}
 		if a.Base != o.Base {
-			return SignedHeader{}, false, galley.Errorf(galley.PermissionDenied, "offer", "round %d, attempt %d was answered for the weights %s, and now comes with %s", o.Round, o.Attempt, a.Base.Short(), o.Base.Short()).
+			return SignedHeader{}, false, galley.Errorf(galley.PermissionDenied, "offer", "round %d was answered for the weights %s, and now comes with %s", o.Round, a.Base.Short(), o.Base.Short()).
 				WithRemedy("nothing was sent; ask the coordinator what happened")
 		}
-		return a, true, nil
+		if a.Attempt == o.Attempt {
+			found = &l.Answers[i]
+		}
 	}
-	return SignedHeader{}, false, nil
+	if found == nil {
+		return SignedHeader{}, false, nil
+	}
+	return *found, true, nil
 }
 
 // Answered returns the number of rounds other than the offered one that the

@@ -322,4 +322,9 @@ func TestLedger(t *testing.T) {
 	if !errors.As(err, &e) || e.Code != galley.PermissionDenied {
 		t.Errorf("the same attempt with other weights: %v", err)
 	}
+	if offer.Attempt = 2; galley.CodeOf(second(l.Find(offer))) != galley.PermissionDenied {
+		t.Error("another attempt with other weights is answered")
+	}
 }
+
+func second(_ SignedHeader, _ bool, err error) error { return err }
