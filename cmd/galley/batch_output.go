@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -17,7 +18,6 @@ import (
 	"galley"
 	"galley/dataset"
 	"galley/internal/durable"
-	"path/filepath"
 )
 
 // A scored row is a row of the output. Line is where it stands in the input;

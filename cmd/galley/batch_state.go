@@ -79,8 +79,14 @@ func (s *batchState) complete() bool {
 // part is where the output under way lies.
 func (s *batchState) part() string { return s.out + ".part" }
 
-// remove removes what lies beside the output, the state last.
+// remove removes what lies beside the output, also of runs that were killed,
+// the state last.
 func (s *batchState) remove() error {
+	for _, path := range []string{s.out, s.path} {
+		if err := durable.Clean(path); err != nil {
+			return fileError(path, err)
+		}
+	}
 	for _, path := range []string{s.part(), s.path} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fileError(path, err)

@@ -47,6 +47,32 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+func TestClean(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out[1].csv")
+	mine := path + ".ABCDEFGHIJ.tmp"
+	others := []string{path, path + ".tmp", path + ".short.tmp", path + ".part.ABCDEFGHIJ.tmp", filepath.Join(dir, "out1.csv.ABCDEFGHIJ.tmp")}
+	for _, name := range append(others, mine) {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Clean(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(mine); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	for _, name := range others {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := Clean(filepath.Join(dir, "absent", "file")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 func TestSyncFolder(t *testing.T) {
 	if err := SyncFolder(t.TempDir()); err != nil {
 		t.Error(err)

@@ -1,21 +1,23 @@
 package durable
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 )
 
 // Replace writes a file, or writes it anew: what write puts into a temporary
 // file beside it is at its path afterwards, whole or not at all. The file has
 // the mode, less what the process' umask takes. What a killed process leaves
-// ends in .tmp.
+// ends in .tmp; see Clean.
 func Replace(path string, mode fs.FileMode, write func(*os.File) error) error {
-	f, err := os.OpenFile(path+"."+rand.Text()[:10]+".tmp", os.O_CREATE|os.O_EXCL|os.O_RDWR, mode)
+	f, err := os.OpenFile(path+"."+rand.Text()[:randomSize]+temporary, os.O_CREATE|os.O_EXCL|os.O_RDWR, mode)
 	if err != nil {
 		return err
 	}
@@ -33,6 +35,30 @@ func Replace(path string, mode fs.FileMode, write func(*os.File) error) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return SyncFolder(filepath.Dir(path))
+}
+
+// A temporary file has so many random characters in its name, and this ending.
+const (
+	randomSize = 10
+	temporary  = ".tmp"
+)
+
+// Clean removes what killed processes have left of Replace at a path, which no
+// process may be writing meanwhile.
+func Clean(path string) error {
+	dir, name := filepath.Split(path)
+	entries, err := os.ReadDir(cmp.Or(dir, "."))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		random, ours := strings.CutPrefix(e.Name(), name+".")
+		random, ends := strings.CutSuffix(random, temporary)
+		if ours && ends && len(random) == randomSize && e.Type().IsRegular() {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // Write is Replace with the file's bytes.
