@@ -34,7 +34,10 @@ type Job struct {
 	Teachers   []Teacher          `json:"teachers,omitempty"`   // the versions that Spec.Teachers named, in their order
 	Unlabelled string             `json:"unlabelled,omitempty"` // the dataset version that Spec.Data.Unlabelled named, name@n
 	Owner      galley.Actor       `json:"owner"`
-	Tenant     string             `json:"tenant,omitempty"` // who its resources are counted for
+	Tenant     string             `json:"tenant,omitempty"`    // who its resources are counted for
+	Steps      []StepState        `json:"steps,omitempty"`     // of a pipeline, in the order of the file
+	Within     string             `json:"within,omitempty"`    // the pipeline that the job is a step of
+	OnBehalf   string             `json:"on_behalf,omitempty"` // of a pipeline: the tenant whose names alone its steps may change
 	Phase      Phase              `json:"phase"`
 	Attempts   []Attempt          `json:"attempts"`
 	Cancelling bool               `json:"cancelling,omitempty"`

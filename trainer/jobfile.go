@@ -29,10 +29,22 @@ func parseFile(data []byte, sets []string) (Spec, strictyaml.Problems) {
 	if problems := override(doc, sets); problems != nil {
 		return Spec{}, problems
 	}
-	h, problems := readHead(doc)
+	h, problems := readHead(doc, kinds)
 	if problems != nil {
 		return Spec{}, problems
 	}
+	if h.Kind == KindPipeline {
+		return parsePipeline(doc)
+	}
+	s, problems := h.decode(doc)
+	if problems != nil {
+		return Spec{}, problems
+	}
+	return s, s.validate(doc.Problem, doc.Has)
+}
+
+// decode reads the rest of a file, or of a pipeline's step.
+func (h head) decode(doc *strictyaml.Document) (Spec, strictyaml.Problems) {
 	s := h.defaults()
 	if problems := doc.Decode(&s); problems != nil {
 		return Spec{}, problems
@@ -42,7 +54,7 @@ func parseFile(data []byte, sets []string) (Spec, strictyaml.Problems) {
 			m.NGrams = NGrams{} // sizes of a table that there is not
 		}
 	}
-	return s, s.validate(doc.Problem, doc.Has)
+	return s, nil
 }
 
 func override(doc *strictyaml.Document, sets []string) (problems strictyaml.Problems) {
@@ -85,12 +97,16 @@ func (h head) defaults() Spec {
 		return defaultDistill(h.Task, h.studentFrom != "")
 	case KindQuantize:
 		return defaultQuantize()
+	case KindEval, KindPromote:
+		return defaultMeasure(h.Kind)
 	default:
 		return defaults(h.Task, h.From != "")
 	}
 }
 
-func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems) {
+// readHead reads the head of a file that may be of the kinds known here. The
+// steps of a pipeline need not say the version of the format again.
+func readHead(doc *strictyaml.Document, known []string) (head head, problems strictyaml.Problems) {
 	if problems = doc.Pick(&head); problems != nil {
 		return head, problems
 	}
@@ -98,15 +114,22 @@ func readHead(doc *strictyaml.Document) (head head, problems strictyaml.Problems
 	wrong := func(path, message, remedy string) {
 		problems = append(problems, doc.Problem(path, message, remedy))
 	}
+	step := !slices.Contains(known, KindPipeline)
 	switch {
 	case head.Kind == "":
 		wrong("kind", "is missing", "write kind: Train")
+	case slices.Contains(known, head.Kind):
+	case step && head.Kind == KindPipeline:
+		wrong("kind", "a pipeline is no step of another", "write its steps here")
+	case !step && slices.Contains(stepKinds, head.Kind):
+		wrong("kind", head.Kind+" is a step of a pipeline", "write kind: Pipeline and steps, or run galley eval or galley models promote")
 	case slices.Contains(laterKinds, head.Kind):
-		wrong("kind", head.Kind+" jobs are not there yet", "this build runs kind: "+strings.Join(kinds, ", "))
-	case !slices.Contains(kinds, head.Kind):
-		wrong("kind", fmt.Sprintf("%q is not a kind", galley.Clip(head.Kind, 80)), strictyaml.Nearest(head.Kind, slices.Concat(kinds, laterKinds)))
+		wrong("kind", head.Kind+" jobs are not there yet", "this build runs kind: "+strings.Join(known, ", "))
+	default:
+		wrong("kind", fmt.Sprintf("%q is not a kind", galley.Clip(head.Kind, 80)), strictyaml.Nearest(head.Kind, slices.Concat(known, laterKinds)))
 	}
 	switch {
+	case step && head.APIVersion == "":
 	case head.APIVersion == "":
 		wrong("apiVersion", "is missing", "write apiVersion: "+APIVersion)
 	case head.APIVersion != APIVersion:

@@ -16,7 +16,14 @@ func (s Spec) YAML() ([]byte, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	// What kind, task or the model that is gone on from leave no choice of.
+	var b strings.Builder
+	writeYAML(&b, reflect.ValueOf(s), "", "", s.fixed())
+	return []byte(b.String()), nil
+}
+
+// fixed are the fields that kind, task or the model that is gone on from leave
+// no choice of.
+func (s Spec) fixed() []string {
 	var fixed []string
 	for _, f := range kindFields {
 		if !slices.Contains(f.kinds, s.Kind) {
@@ -37,9 +44,7 @@ func (s Spec) YAML() ([]byte, error) {
 	if !s.trains() && s.Data == (Data{}) {
 		fixed = append(fixed, "data")
 	}
-	var b strings.Builder
-	writeYAML(&b, reflect.ValueOf(s), "", "", fixed)
-	return []byte(b.String()), nil
+	return fixed
 }
 
 // writeYAML writes the fields of a struct but for those fixed, for texts that
@@ -67,6 +72,8 @@ func writeYAML(b *strings.Builder, v reflect.Value, path, indent string, fixed [
 			for _, text := range x {
 				fmt.Fprintf(b, "%s  - %s\n", indent, yamlText(text))
 			}
+		case []PipelineStep:
+			writeSteps(b, x, indent)
 		case map[string]float64:
 			if len(x) > 0 {
 				fmt.Fprintf(b, "%s%s:\n", indent, name)
@@ -86,6 +93,20 @@ func writeYAML(b *strings.Builder, v reflect.Value, path, indent string, fixed [
 			fmt.Fprintf(b, "%s%s:\n", indent, name)
 			writeYAML(b, value, at, indent+"  ", fixed)
 		}
+	}
+}
+
+func writeSteps(b *strings.Builder, steps []PipelineStep, indent string) {
+	if len(steps) > 0 {
+		fmt.Fprintf(b, "%ssteps:\n", indent)
+	}
+	for _, step := range steps {
+		fmt.Fprintf(b, "%s  - id: %s\n", indent, step.ID)
+		if len(step.Needs) > 0 {
+			fmt.Fprintf(b, "%s    needs: [%s]\n", indent, strings.Join(step.Needs, ", "))
+		}
+		fmt.Fprintf(b, "%s    spec:\n", indent)
+		writeYAML(b, reflect.ValueOf(step.Spec), "", indent+"      ", step.Spec.fixed())
 	}
 }
 

@@ -6,17 +6,23 @@ import (
 	"strings"
 )
 
-// The kinds of job files that make a model.
+// The kinds of job files. Those up to Quantize make a model.
 const (
 	KindTrain    = "Train"    // from labels, or from texts alone
 	KindDistill  = "Distill"  // from other models' answers, and labels
 	KindQuantize = "Quantize" // the same model with fewer bits
+	KindPipeline = "Pipeline" // steps of the other kinds
+	KindEval     = "Eval"     // a step: measure a version
+	KindPromote  = "Promote"  // a step: point an alias at a version
 )
 
-// kinds are those of this build, laterKinds the others of the format.
+// kinds are those of this build, stepKinds those of a pipeline's steps,
+// laterKinds the others of the format.
 var (
-	kinds      = []string{KindTrain, KindDistill, KindQuantize}
-	laterKinds = []string{"Federate", "Search", "Eval", "Pipeline"}
+	modelKinds = []string{KindTrain, KindDistill, KindQuantize}
+	kinds      = []string{KindTrain, KindDistill, KindQuantize, KindPipeline}
+	stepKinds  = []string{KindTrain, KindDistill, KindQuantize, KindEval, KindPromote}
+	laterKinds = []string{"Federate", "Search"}
 )
 
 // trainingKinds are those whose attempts train.
@@ -27,7 +33,16 @@ var kindFields = []struct {
 	path  string
 	kinds []string
 }{
+	{"name", kinds},
+	{"task", modelKinds},
+	{"data", stepKinds},
+	{"data.train", modelKinds},
+	{"data.valid", modelKinds},
+	{"data.test", modelKinds},
+	{"data.format", modelKinds},
+	{"data.columns", modelKinds},
 	{"data.fraction", trainingKinds},
+	{"data.split", []string{KindEval, KindPromote}},
 	{"from", []string{KindTrain, KindQuantize}},
 	{"model", []string{KindTrain}},
 	{"data.unlabelled", []string{KindDistill}},
@@ -42,6 +57,15 @@ var kindFields = []struct {
 	{"calibration", []string{KindQuantize}},
 	{"max_drop", []string{KindQuantize}},
 	{"recipe", trainingKinds},
+	{"engine", modelKinds},
+	{"resources", modelKinds},
+	{"priority", modelKinds},
+	{"needs", modelKinds},
+	{"retries", modelKinds},
+	{"version", []string{KindEval, KindPromote}},
+	{"against", []string{KindEval}},
+	{"alias", []string{KindPromote}},
+	{"steps", []string{KindPipeline}},
 }
 
 // trains reports whether an attempt of the spec trains.
@@ -73,6 +97,10 @@ func (c *checker) kind(s Spec, given func(path string) bool) {
 
 // gives reports whether the field at a path of the job file is not empty.
 func (s Spec) gives(path string) bool {
+	if id, rest, ok := strings.Cut(path, ".spec."); ok {
+		i := slices.IndexFunc(s.Steps, func(step PipelineStep) bool { return "steps."+step.ID == id })
+		return i >= 0 && s.Steps[i].Spec.gives(rest)
+	}
 	v := reflect.ValueOf(s)
 	for name := range strings.SplitSeq(path, ".") {
 		for _, f := range reflect.VisibleFields(v.Type()) {

@@ -15,8 +15,8 @@ import (
 // APIVersion is the version of the job file format.
 const APIVersion = "galley/v1"
 
-// A Spec is a whole request to make one model: what a job file says, with each
-// default filled in. It is immutable once submitted, and its digest names it.
+// A Spec is a whole request to make one model, or a Pipeline of several: what a
+// job file says, with each default filled in. It is immutable once submitted, and its digest names it.
 //
 // A field that the spec's kind does not have is empty, and is left out of its
 // JSON; see kindFields.
@@ -30,9 +30,11 @@ type Spec struct {
 	Model      Model  `yaml:"model" json:"model,omitzero"`
 	Distill
 	Quantize
+	Measure
+	Pipeline
 	Recipe    Recipe    `yaml:"recipe" json:"recipe,omitzero"`
 	Engine    string    `yaml:"engine" json:"engine,omitempty"`
-	Resources Resources `yaml:"resources" json:"resources"`
+	Resources Resources `yaml:"resources" json:"resources,omitzero"`
 	Priority  int       `yaml:"priority" json:"priority,omitempty"` // 0 to 100, higher ones first
 	Needs     []string  `yaml:"needs" json:"needs,omitempty"`       // jobs that have to succeed first
 	Retries   int       `yaml:"retries" json:"retries,omitempty"`   // crashes in a row without a new checkpoint that are tried again
@@ -50,6 +52,7 @@ type Data struct {
 	// Unlabelled is a registered dataset whose training rows a student learns
 	// from, too, by its teachers' answers alone. Labels that it has are not used.
 	Unlabelled string `yaml:"unlabelled" json:"unlabelled,omitempty"`
+	Split      string `yaml:"split" json:"split,omitempty"` // of Dataset, to measure on
 }
 
 // Model is an architecture and its sizes. With From it says only what is

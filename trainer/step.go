@@ -12,6 +12,10 @@ import (
 // off. An event that makes no sense in the job's phase is refused with an
 // error, and the job stays as it was.
 func Step(j Job, e Event) (Job, []Effect, error) {
+	if j.Spec.Kind == KindPipeline {
+		j, err := stepPipeline(j, e)
+		return j, nil, err
+	}
 	j.Attempts = append([]Attempt(nil), j.Attempts...)
 	j.Metrics = maps.Clone(j.Metrics)
 	switch e := e.(type) {

@@ -40,9 +40,15 @@ func (s Spec) validate(place func(path, message, remedy string) strictyaml.Probl
 		c.distill(s)
 	case KindQuantize:
 		c.quantize(s, given)
+	case KindEval, KindPromote:
+		c.measure(s)
+	case KindPipeline:
+		c.pipeline(s, given)
 	}
-	c.ranges(s)
-	c.schedule(s)
+	if s.makesVersion() {
+		c.ranges(s)
+		c.schedule(s)
+	}
 	return c.problems
 }
 
@@ -73,12 +79,14 @@ func (c *checker) choice(path, word string, known, later []string) {
 }
 
 func (c *checker) names(s Spec) {
-	if s.APIVersion != APIVersion || !slices.Contains(kinds, s.Kind) {
+	if s.APIVersion != APIVersion || !slices.Contains(kinds, s.Kind) && !slices.Contains(stepKinds, s.Kind) {
 		c.wrong("kind", "write apiVersion: "+APIVersion+" and kind: "+KindTrain, "is %q of %q", galley.Clip(s.Kind, 80), galley.Clip(s.APIVersion, 80))
 	}
-	if s.Name == "" {
+	switch {
+	case !slices.Contains(kinds, s.Kind): // it makes nothing that has a name
+	case s.Name == "":
 		c.wrong("name", "give the model a name, as in name: news-topic", "is missing")
-	} else {
+	default:
 		c.coded("name", galley.CheckName("name", s.Name))
 	}
 	if s.trains() {

@@ -54,8 +54,7 @@ func (a *app) jobCommand(verb, short string, call jobCall) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				a.printJob(j)
-				return nil
+				return a.printJob(j)
 			})
 		},
 	}
@@ -189,6 +188,8 @@ type jobJSON struct {
 	Preempting string             `json:"preempting,omitempty"`
 	NotBefore  *time.Time         `json:"not_before,omitempty"`
 	Memory     int64              `json:"memory,omitempty"`
+	Steps      []pipelineStepJSON `json:"steps,omitempty"`
+	Within     string             `json:"within,omitempty"`
 }
 
 type progressJSON struct {
@@ -220,7 +221,7 @@ func jobOf(j *controlpb.Job) jobJSON {
 		Attempts: []attemptJSON{}, SpecDigest: j.GetSpecDigest(), Spec: j.GetSpec().AsMap(), Data: j.GetData(),
 		Versions: append([]string{}, j.GetVersions()...), Metrics: map[string]float64{}, Error: errorOf(j.GetError()),
 		Created: j.GetCreated().AsTime(), Updated: j.GetUpdated().AsTime(),
-		Tenant: j.GetTenant(), Preempting: j.GetPreempting(), NotBefore: timeOf(j.GetNotBefore()), Memory: j.GetMemory(),
+		Tenant: j.GetTenant(), Preempting: j.GetPreempting(), NotBefore: timeOf(j.GetNotBefore()), Memory: j.GetMemory(), Steps: stepsOf(j), Within: j.GetWithin(),
 	}
 	for name, value := range j.GetMetrics() {
 		out.Metrics[name] = value
@@ -248,10 +249,10 @@ func errorOf(e *controlpb.Error) *galley.Error {
 	return &galley.Error{Code: galley.Code(e.GetCode()), Subject: e.GetSubject(), Message: e.GetMessage(), Remedy: e.GetRemedy()}
 }
 
-func (a *app) printJob(j *controlpb.Job) {
+func (a *app) printJob(j *controlpb.Job) error {
 	if a.json {
 		a.printJSON(jobOf(j))
-		return
+		return nil
 	}
 	p := j.GetProgress()
 	fmt.Fprintf(a.out, "%s  %s  step %d of %d", j.GetJob(), j.GetPhase(), p.GetStep(), p.GetSteps())
@@ -259,6 +260,9 @@ func (a *app) printJob(j *controlpb.Job) {
 		fmt.Fprintf(a.out, "  %s", v)
 	}
 	fmt.Fprintln(a.out)
+	if err := printTree(a.out, j.GetSteps()); err != nil {
+		return err
+	}
 	for _, t := range j.GetAttempts() {
 		outcome := t.GetOutcome()
 		if outcome == "" {
@@ -272,4 +276,5 @@ func (a *app) printJob(j *controlpb.Job) {
 	if e := errorOf(j.GetError()); e != nil {
 		fmt.Fprintf(a.out, "  %s\n", e)
 	}
+	return nil
 }

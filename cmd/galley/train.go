@@ -25,14 +25,15 @@ func (a *app) trainCommand() *cobra.Command {
 
 Paths in the file (data.train, from: model.onnx) are read here, relative to the
 file, and sent to the server. With --wait the command follows the job to its
-end; --local implies it.`,
+end; --local implies it. A file of kind Pipeline has several jobs as steps, and
+what of them is unchanged is not run again.`,
 		Example: "  galley train job.yaml --wait\n  galley train job.yaml --set recipe.epochs=2 --set recipe.seed=7 --local\n  galley train job.yaml --print-spec",
 	})
 }
 
 // kindCommands are the commands that take job files of one kind; galley train
 // takes all.
-var kindCommands = map[string]string{trainer.KindTrain: "train", trainer.KindDistill: "distill", trainer.KindQuantize: "quantize"}
+var kindCommands = map[string]string{trainer.KindTrain: "train", trainer.KindDistill: "distill", trainer.KindQuantize: "quantize", trainer.KindPipeline: "train"}
 
 // jobFileCommand makes c a command that submits job files of a kind, of any if
 // it is empty.
@@ -97,6 +98,23 @@ func readJobFile(path string, sets []string) ([]byte, trainer.Spec, error) {
 // submit sends what the file names, then the file.
 func (a *app) submit(ctx context.Context, c *client, dir string, file []byte, spec trainer.Spec, sets []string) (*controlpb.Job, error) {
 	sets = append([]string{}, sets...)
+	more, err := a.sendFiles(ctx, c, dir, spec, "")
+	sets = append(sets, more...)
+	for _, step := range spec.Steps {
+		if err == nil {
+			more, err = a.sendFiles(ctx, c, dir, step.Spec, "steps."+step.ID+".spec.")
+			sets = append(sets, more...)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.control.SubmitJob(ctx, &controlpb.SubmitJobRequest{JobFile: file, Set: sets})
+}
+
+// sendFiles sends what a spec names, and returns what is to be set in its stead
+// below a path of the job file.
+func (a *app) sendFiles(ctx context.Context, c *client, dir string, spec trainer.Spec, at string) (sets []string, err error) {
 	if spec.Data.Train != "" {
 		d, err := addData(ctx, c.control, spec.Name, dataFiles{
 			train: within(dir, spec.Data.Train), valid: within(dir, spec.Data.Valid), test: within(dir, spec.Data.Test),
@@ -108,9 +126,9 @@ func (a *app) submit(ctx context.Context, c *client, dir string, file []byte, sp
 		if !a.json {
 			a.printDataset(d)
 		}
-		sets = append(sets, fmt.Sprintf("data.dataset=%s@%d", d.GetName(), d.GetVersion()))
+		sets = append(sets, fmt.Sprintf("%sdata.dataset=%s@%d", at, d.GetName(), d.GetVersion()))
 		for _, field := range []string{"train", "valid", "test", "format", "columns"} {
-			sets = append(sets, "data."+field+"=")
+			sets = append(sets, at+"data."+field+"=")
 		}
 	}
 	if start := spec.Start(); strings.HasSuffix(start, ".onnx") {
@@ -118,9 +136,9 @@ func (a *app) submit(ctx context.Context, c *client, dir string, file []byte, sp
 		if err != nil {
 			return nil, err
 		}
-		sets = append(sets, spec.StartPath()+"="+digest)
+		sets = append(sets, at+spec.StartPath()+"="+digest)
 	}
-	return c.control.SubmitJob(ctx, &controlpb.SubmitJobRequest{JobFile: file, Set: sets})
+	return sets, nil
 }
 
 // within makes a path of a job file relative to the file's folder.
@@ -137,7 +155,13 @@ func (a *app) follow(ctx context.Context, c *client, job *controlpb.Job) (*contr
 	if err != nil {
 		return nil, err
 	}
-	show := newProgress(a.err, job.GetJob())
+	var show interface {
+		update(*controlpb.Job)
+		finish()
+	} = newProgress(a.err, job.GetJob())
+	if job.GetKind() == trainer.KindPipeline {
+		show = newPipelineProgress(ctx, a.err, c)
+	}
 	defer show.finish()
 	for {
 		j, err := stream.Recv()
@@ -180,12 +204,17 @@ func measured(ctx context.Context, c *client, j *controlpb.Job) (map[string]any,
 func (a *app) printResult(j *controlpb.Job, metrics map[string]any) error {
 	if a.json {
 		out := map[string]any{"job": j.GetJob(), "phase": j.GetPhase(), "versions": append([]string{}, j.GetVersions()...), "metrics": metrics}
+		if len(j.GetSteps()) > 0 {
+			out["steps"] = stepsOf(j)
+		}
 		if e := errorOf(j.GetError()); e != nil {
 			out["error"] = e
 		}
 		a.printJSON(out)
 	} else {
-		a.printJob(j)
+		if err := a.printJob(j); err != nil {
+			return err
+		}
 	}
 	if e := errorOf(j.GetError()); e != nil && j.GetPhase() == string(trainer.Failed) {
 		if !a.json {

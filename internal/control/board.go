@@ -87,6 +87,9 @@ func (b *board) restore(j trainer.Job) {
 
 func (b *board) take(j trainer.Job, numbers *int64) {
 	b.noteNeeded(j.ID, j.Generation, j.Phase)
+	if j.Spec.Kind == trainer.KindPipeline {
+		return // it takes no resources itself
+	}
 	t := b.tickets[j.ID]
 	if t != nil && t.generation >= j.Generation {
 		return

@@ -96,6 +96,9 @@ type Control struct {
 	routes   routes
 	outcomes outcomes
 
+	pipelines  pipelines
+	unfinished []string // pipelines that ran when the home was opened
+
 	signer     signer
 	changes    hub
 	evaluating chan struct{} // one for each evaluation under way
@@ -175,6 +178,10 @@ func (c *Control) heal(ctx context.Context) error {
 	}
 	for _, j := range jobs {
 		c.board.restore(j)
+		if j.Spec.Kind == trainer.KindPipeline { // its state says what is to be done
+			c.unfinished = append(c.unfinished, j.ID)
+			continue
+		}
 		lost := galley.Errorf(galley.Aborted, j.ID, "the server went away while the attempt ran")
 		if _, err := c.step(ctx, j.ID, trainer.Crashed{At: c.now(), Attempt: j.Attempt(), Cause: trainer.Interrupted, Err: lost}, change{}); err != nil {
 			return err
@@ -192,6 +199,7 @@ func (c *Control) Run(ctx context.Context) {
 	beside.Go(func() { c.watchExperiments(ctx) })
 	again := time.NewTicker(patience)
 	defer again.Stop()
+	c.resumePipelines()
 	c.kick()
 	for {
 		select {

@@ -27,6 +27,10 @@ func (c *Control) Explain(ctx context.Context, id string) (Explanation, error) {
 	}
 	e := Explanation{Job: j}
 	say := func(format string, args ...any) { e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...)) }
+	if j.Spec.Kind == trainer.KindPipeline {
+		explainPipeline(j, say)
+		return e, nil
+	}
 	switch j.Phase {
 	case trainer.Queued:
 		s, p := c.board.trial(c.now())

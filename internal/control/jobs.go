@@ -38,6 +38,9 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 			return before, err
 		}
 	}
+	if spec.Kind == trainer.KindPipeline {
+		return c.submitPipeline(ctx, by, spec, key)
+	}
 	ctx, release := c.blobs.Hold(ctx) // what the job names is to be there when it is stored
 	defer release()
 	j, err := c.resolve(ctx, spec)
@@ -111,9 +114,8 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	if err := c.tooLarge(j); err != nil {
 		return j, err
 	}
-	if spec.Data.Train != "" {
-		return j, galley.Errorf(galley.InvalidArgument, "data.train", "names a file, and the server opens no file that a client names").
-			WithRemedy("register it with galley data add, and write data: {dataset: NAME}; galley train does so by itself")
+	if err := noFiles(spec); err != nil {
+		return j, err
 	}
 	ref, err := c.dataOf(ctx, spec)
 	if err != nil {
@@ -136,10 +138,6 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	if start == "" {
 		return j, nil
 	}
-	if strings.HasSuffix(start, ".onnx") {
-		return j, galley.Errorf(galley.InvalidArgument, spec.StartPath(), "names a file, and the server opens no file that a client names").
-			WithRemedy("upload it and write its digest; galley train does so by itself")
-	}
 	from, err := galley.ParseRef(start)
 	if err != nil {
 		return j, err
@@ -160,6 +158,20 @@ func (c *Control) resolve(ctx context.Context, spec trainer.Spec) (trainer.Job, 
 	j.Parent, j.ParentRef = v.Digest, v.Ref()
 	j.Memory = spec.MemoryNeed(graphSize(v.Artifacts), teachers...)
 	return j, canGoOn(v.Artifacts)
+}
+
+// noFiles refuses a spec that names files.
+func noFiles(spec trainer.Spec) error {
+	const message = "names a file, and the server opens no file that a client names"
+	if spec.Data.Train != "" {
+		return galley.Errorf(galley.InvalidArgument, "data.train", message).
+			WithRemedy("register it with galley data add, and write data: {dataset: NAME}; galley train does so by itself")
+	}
+	if strings.HasSuffix(spec.Start(), ".onnx") {
+		return galley.Errorf(galley.InvalidArgument, spec.StartPath(), message).
+			WithRemedy("upload it and write its digest; galley train does so by itself")
+	}
+	return nil
 }
 
 // dataOf names the dataset of a spec: what it says, or what the version that it
@@ -283,11 +295,24 @@ func (c *Control) CountJobs(ctx context.Context, phase trainer.Phase) (int, erro
 // Cancel ends a job: at once if it waits, else after its attempt has stored a
 // checkpoint.
 func (c *Control) Cancel(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {
-	return c.step(ctx, id, trainer.CancelAsked{At: c.now()}, change{by: by, action: "job.cancel"})
+	j, err := c.step(ctx, id, trainer.CancelAsked{At: c.now()}, change{by: by, action: "job.cancel"})
+	c.pipelines.nudge(id)
+	return j, err
 }
 
 // Resume queues a failed or cancelled job again; it goes on from its last
-// checkpoint.
+// checkpoint. A pipeline goes on with the steps that have not succeeded.
 func (c *Control) Resume(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {
-	return c.step(ctx, id, trainer.ResumeAsked{At: c.now()}, change{by: by, action: "job.resume"})
+	before, err := c.store.Job(ctx, id)
+	if err != nil {
+		return before, err
+	}
+	if err := mayPromote(ctx, before); err != nil {
+		return before, err
+	}
+	j, err := c.step(ctx, id, trainer.ResumeAsked{At: c.now()}, change{by: by, action: "job.resume"})
+	if before.Spec.Kind == trainer.KindPipeline {
+		c.drivePipeline(id)
+	}
+	return j, err
 }

@@ -64,6 +64,9 @@ func (c *Control) step(ctx context.Context, id string, e trainer.Event, ch chang
 			return before, err
 		}
 		c.changes.tell(id)
+		if before.Phase != after.Phase && after.Within != "" {
+			c.pipelines.nudge(after.Within)
+		}
 		if len(effects) > 0 || before.Phase != after.Phase {
 			c.kick()
 		}

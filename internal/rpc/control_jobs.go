@@ -137,7 +137,14 @@ func jobOf(j trainer.Job) (*controlpb.Job, error) {
 		},
 		SpecDigest: string(j.SpecDigest), Spec: spec, Metrics: j.Metrics, Versions: j.Versions, Error: errorOf(j.Error), Data: j.Data,
 		Created: timestamppb.New(j.Created), Updated: timestamppb.New(j.Updated), Owner: string(j.Owner),
-		Tenant: j.Tenant, Preempting: j.Preempting, NotBefore: timeOf(j.NotBefore), Memory: j.Memory,
+		Tenant: j.Tenant, Preempting: j.Preempting, NotBefore: timeOf(j.NotBefore), Memory: j.Memory, Within: j.Within,
+	}
+	for i, s := range j.Steps {
+		of := j.Spec.Steps[i]
+		out.Steps = append(out.Steps, &controlpb.Step{
+			Id: s.ID, Kind: of.Spec.Kind, Requires: of.Requires(), Phase: string(s.Phase), Job: s.Job, Version: s.Version,
+			Report: string(s.Report), Reused: s.Reused, Error: errorOf(s.Error), Started: timeOf(s.Started), Ended: timeOf(s.Ended),
+		})
 	}
 	for _, a := range j.Attempts {
 		attempt := &controlpb.Attempt{

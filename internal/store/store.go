@@ -56,6 +56,8 @@ type JobQuery struct {
 	Phases []trainer.Phase // any, if none
 	Before string          // jobs older than this one, to go on after a full answer
 	Limit  int             // 100 if 0
+	// SpecDigest is that of their specs; any, if empty.
+	SpecDigest galley.Digest
 }
 
 // A Line is one line of a job's log.

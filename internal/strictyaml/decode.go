@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,10 +19,10 @@ import (
 // the first MaxProblems of them and one more that says so. Values that the file does not give keep what into holds: its defaults.
 //
 // Fields of an embedded struct are the struct's own. Fields may be structs, pointers to structs, strings, booleans, integers,
-// floats, lists of these, and maps from string to these.
+// floats, lists of these, maps from string to these, and Documents.
 func (d *Document) Decode(into any) Problems {
 	var ps Problems
-	decode(d.root, reflect.ValueOf(into).Elem(), "", &ps)
+	decode(d.root, reflect.ValueOf(into).Elem(), d.path, &ps)
 	return ps.Clip()
 }
 
@@ -32,7 +33,7 @@ func (d *Document) Pick(into any) Problems {
 	v := reflect.ValueOf(into).Elem()
 	for _, f := range fieldsOf(v.Type()) {
 		if n := valueOf(d.root, f.name); n != nil {
-			decode(n, v.FieldByIndex(f.index), f.name, &ps)
+			decode(n, v.FieldByIndex(f.index), join(d.path, f.name), &ps)
 		}
 	}
 	return ps.Clip()
@@ -64,6 +65,10 @@ func decode(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 			wrong("a mapping")
 			return
 		}
+		if part, ok := v.Addr().Interface().(*Document); ok {
+			*part = Document{root: n, path: path}
+			return
+		}
 		decodeStruct(n, v, path, ps)
 	case reflect.Map:
 		if n.Kind != yaml.MappingNode {
@@ -83,7 +88,7 @@ func decode(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 		}
 		s := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 		for i, c := range n.Content {
-			decode(c, s.Index(i), fmt.Sprintf("%s[%d]", path, i), ps)
+			decode(c, s.Index(i), entry(path, i, c), ps)
 		}
 		v.Set(s)
 	case reflect.String:
@@ -126,6 +131,16 @@ func decode(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 		panic("strictyaml: a struct has a field of kind " + v.Kind().String())
 	}
 }
+
+// entry is the path of a list's entry: by its id, if that could be a name.
+func entry(path string, i int, n *yaml.Node) string {
+	if id := idOf(n); entryName.MatchString(id) {
+		return join(path, id)
+	}
+	return fmt.Sprintf("%s[%d]", path, i)
+}
+
+var entryName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 func decodeStruct(n *yaml.Node, v reflect.Value, path string, ps *Problems) {
 	fields := fieldsOf(v.Type())

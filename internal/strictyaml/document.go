@@ -31,8 +31,11 @@ const (
 
 // A Document is a parsed file, whose values can be overridden before it is
 // decoded.
+//
+// A field of type Document takes a mapping as it stands, to be decoded later.
 type Document struct {
 	root *yaml.Node // a mapping
+	path string     // of root within the file, for problems
 }
 
 // A Problem is one mistake in a file.
@@ -168,7 +171,8 @@ func checkTree(n *yaml.Node, path string, depth int, count *int) *Problem {
 }
 
 // Set overrides the value at a dotted path, as `--set recipe.epochs=3` does;
-// value is YAML. Mappings on the way are made as needed.
+// value is YAML. Mappings on the way are made as needed; entries of lists are
+// named by their id, as in steps.pretrain.spec.name.
 func (d *Document) Set(path, value string) error {
 	var v yaml.Node
 	if err := yaml.Unmarshal([]byte(value), &v); err != nil {
@@ -194,11 +198,14 @@ func (d *Document) Set(path, value string) error {
 	}
 	node := d.root
 	for i, name := range names {
-		if node.Kind != yaml.MappingNode {
+		last := i == len(names)-1
+		at := child(node, name)
+		if node.Kind == yaml.SequenceNode && at == nil {
+			return galley.Errorf(galley.InvalidArgument, "--set "+path, "%s has no entry with the id %q", strings.Join(names[:i], "."), galley.Clip(name, 40))
+		}
+		if node.Kind == yaml.ScalarNode {
 			return galley.Errorf(galley.InvalidArgument, "--set "+path, "%s is not a mapping", strings.Join(names[:i], "."))
 		}
-		last := i == len(names)-1
-		at := valueOf(node, name)
 		switch {
 		case at != nil && last:
 			*at = *leaf
@@ -228,16 +235,13 @@ func clearPlace(n *yaml.Node) {
 func (d *Document) Problem(path, message, remedy string) Problem {
 	node := d.root
 	for _, name := range strings.Split(path, ".") {
-		if node.Kind != yaml.MappingNode {
-			break
-		}
-		next := valueOf(node, name)
+		next := child(node, name)
 		if next == nil {
 			break
 		}
 		node = next
 	}
-	return at(node, path, message, remedy)
+	return at(node, join(d.path, path), message, remedy)
 }
 
 // Has reports whether the file gives a value at a dotted path.
@@ -258,12 +262,48 @@ func (d *Document) String(path string) string {
 func (d *Document) at(path string) *yaml.Node {
 	node := d.root
 	for name := range strings.SplitSeq(path, ".") {
-		if node == nil || node.Kind != yaml.MappingNode {
+		if node == nil {
 			return nil
 		}
-		node = valueOf(node, name)
+		node = child(node, name)
 	}
 	return node
+}
+
+// child is what a name of a dotted path leads to: the value of a mapping's key,
+// the entry of a list that has the name as its id, or an entry by its number,
+// as in steps[0]; nil if there is none.
+func child(n *yaml.Node, name string) *yaml.Node {
+	switch n.Kind {
+	case yaml.MappingNode:
+		if v := valueOf(n, name); v != nil {
+			return v
+		}
+		list, number, ok := strings.Cut(strings.TrimSuffix(name, "]"), "[")
+		if i, err := strconv.Atoi(number); ok && err == nil {
+			if v := valueOf(n, list); v != nil && v.Kind == yaml.SequenceNode && 0 <= i && i < len(v.Content) {
+				return v.Content[i]
+			}
+		}
+	case yaml.SequenceNode:
+		for _, entry := range n.Content {
+			if idOf(entry) == name {
+				return entry
+			}
+		}
+	}
+	return nil
+}
+
+// idOf is the id of a list's entry, "" if it has none.
+func idOf(n *yaml.Node) string {
+	if n.Kind != yaml.MappingNode {
+		return ""
+	}
+	if id := valueOf(n, "id"); id != nil && id.Kind == yaml.ScalarNode {
+		return id.Value
+	}
+	return ""
 }
 
 func valueOf(mapping *yaml.Node, key string) *yaml.Node {

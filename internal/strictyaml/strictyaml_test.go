@@ -204,3 +204,60 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// Entries of lists are found by their id, and parts of a file can be read
+// later, with their places.
+func TestParts(t *testing.T) {
+	type part struct {
+		Size int `yaml:"size"`
+	}
+	type file struct {
+		Parts []struct {
+			ID   string   `yaml:"id"`
+			Spec Document `yaml:"spec"`
+		} `yaml:"parts"`
+	}
+	const text = "parts:\n  - id: a\n    spec: {size: 1}\n  - id: b\n    spec:\n      size: many\n  - spec: {size: 3}\n"
+	doc, ps := Parse([]byte(text))
+	if ps != nil {
+		t.Fatal(ps)
+	}
+	for _, set := range []struct{ path, problem string }{
+		{"parts.a.spec.size", ""}, {"parts[2].spec.size", ""}, {"parts.c.spec.size", `parts has no entry with the id "c"`}, {"parts.a.id.x", "parts.a.id is not a mapping"},
+	} {
+		err := doc.Set(set.path, "7")
+		if (err == nil) != (set.problem == "") || err != nil && !strings.Contains(err.Error(), set.problem) {
+			t.Errorf("%s: %v", set.path, err)
+		}
+	}
+	var f file
+	if ps := doc.Decode(&f); ps != nil || len(f.Parts) != 3 {
+		t.Fatal(ps)
+	}
+	var sizes []int
+	for i := range f.Parts {
+		var p part
+		ps := f.Parts[i].Spec.Decode(&p)
+		sizes = append(sizes, p.Size)
+		if want := `line 6, column 13: parts.b.spec.size: is "many" — write a whole number`; i == 1 && ps.Error() != want {
+			t.Errorf("got %v, want %s", ps, want)
+		}
+	}
+	if sizes[0] != 7 || sizes[2] != 7 {
+		t.Errorf("%v", sizes)
+	}
+	if !doc.Has("parts.b.spec") || !doc.Has("parts[2].spec.size") || doc.Has("parts[3]") || doc.Has("parts[-1]") || doc.Has("parts.b.nothing") {
+		t.Error("what there is is not found")
+	}
+	if p := doc.Problem("parts.b.spec.size", "is wrong", ""); p.Line != 6 || p.Column != 13 {
+		t.Errorf("%+v", p)
+	}
+	if p := f.Parts[1].Spec.Problem("size", "is wrong", ""); p.Line != 6 || p.Path != "parts.b.spec.size" {
+		t.Errorf("%+v", p)
+	}
+	if doc, ps := Parse([]byte("parts: [{id: a, spec: 3}]")); ps != nil {
+		t.Error(ps)
+	} else if ps := doc.Decode(&f); len(ps) != 1 || ps[0].Path != "parts.a.spec" {
+		t.Error(ps)
+	}
+}

@@ -857,6 +857,8 @@ type Job struct {
 	Preempting    string                 `protobuf:"bytes,18,opt,name=preempting,proto3" json:"preempting,omitempty"`                // the job that its attempt makes room for
 	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"` // until then it backs off
 	Memory        int64                  `protobuf:"varint,20,opt,name=memory,proto3" json:"memory,omitempty"`                       // bytes that an attempt reserves
+	Steps         []*Step                `protobuf:"bytes,21,rep,name=steps,proto3" json:"steps,omitempty"`                          // of a pipeline
+	Within        string                 `protobuf:"bytes,22,opt,name=within,proto3" json:"within,omitempty"`                        // the pipeline that it is a step of
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1031,6 +1033,145 @@ func (x *Job) GetMemory() int64 {
 	return 0
 }
 
+func (x *Job) GetSteps() []*Step {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Job) GetWithin() string {
+	if x != nil {
+		return x.Within
+	}
+	return ""
+}
+
+// A Step of a pipeline.
+type Step struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Requires      []string               `protobuf:"bytes,3,rep,name=requires,proto3" json:"requires,omitempty"` // steps that have to succeed first
+	Phase         string                 `protobuf:"bytes,4,opt,name=phase,proto3" json:"phase,omitempty"`       // queued, running, succeeded, failed, cancelled
+	Job           string                 `protobuf:"bytes,5,opt,name=job,proto3" json:"job,omitempty"`           // that makes, or made, its version
+	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`   // name@3, that it made, measured or promoted
+	Report        string                 `protobuf:"bytes,7,opt,name=report,proto3" json:"report,omitempty"`     // digest of what was measured
+	Reused        bool                   `protobuf:"varint,8,opt,name=reused,proto3" json:"reused,omitempty"`    // its result is one that was there: nothing was run
+	Error         *Error                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	Started       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started,proto3" json:"started,omitempty"`
+	Ended         *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_control_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Step) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Step) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Step) GetRequires() []string {
+	if x != nil {
+		return x.Requires
+	}
+	return nil
+}
+
+func (x *Step) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Step) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Step) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Step) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+func (x *Step) GetReused() bool {
+	if x != nil {
+		return x.Reused
+	}
+	return false
+}
+
+func (x *Step) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *Step) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Step) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          int64                  `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
@@ -1046,7 +1187,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1199,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1212,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Progress) GetStep() int64 {
@@ -1140,7 +1281,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1293,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1306,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -1243,7 +1384,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1396,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1409,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Error) GetCode() string {
@@ -1309,7 +1450,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1462,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1475,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListJobsRequest) GetPhase() string {
@@ -1360,7 +1501,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1513,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1526,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1406,7 +1547,7 @@ type JobLogsRequest struct {
 
 func (x *JobLogsRequest) Reset() {
 	*x = JobLogsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1559,7 @@ func (x *JobLogsRequest) String() string {
 func (*JobLogsRequest) ProtoMessage() {}
 
 func (x *JobLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1572,7 @@ func (x *JobLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLogsRequest.ProtoReflect.Descriptor instead.
 func (*JobLogsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobLogsRequest) GetJob() string {
@@ -1467,7 +1608,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1620,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1633,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogLine) GetSequence() int64 {
@@ -1535,7 +1676,7 @@ type ExplainJobResponse struct {
 
 func (x *ExplainJobResponse) Reset() {
 	*x = ExplainJobResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1688,7 @@ func (x *ExplainJobResponse) String() string {
 func (*ExplainJobResponse) ProtoMessage() {}
 
 func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1701,7 @@ func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobResponse.ProtoReflect.Descriptor instead.
 func (*ExplainJobResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainJobResponse) GetJob() string {
@@ -1607,7 +1748,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1760,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1773,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Waiting) GetReason() string {
@@ -1692,7 +1833,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1845,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1858,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 type ListModelsResponse struct {
@@ -1729,7 +1870,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1882,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1895,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1774,7 +1915,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +1927,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +1940,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Model) GetName() string {
@@ -1825,7 +1966,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1978,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1991,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VersionRequest) GetRef() string {
@@ -1879,7 +2020,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2032,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2045,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Version) GetRef() string {
@@ -1995,7 +2136,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2148,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2161,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *File) GetPath() string {
@@ -2053,7 +2194,7 @@ type LineageResponse struct {
 
 func (x *LineageResponse) Reset() {
 	*x = LineageResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2206,7 @@ func (x *LineageResponse) String() string {
 func (*LineageResponse) ProtoMessage() {}
 
 func (x *LineageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2219,7 @@ func (x *LineageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LineageResponse.ProtoReflect.Descriptor instead.
 func (*LineageResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LineageResponse) GetLineage() *structpb.Struct {
@@ -2099,7 +2240,7 @@ type ImportModelRequest struct {
 
 func (x *ImportModelRequest) Reset() {
 	*x = ImportModelRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2252,7 @@ func (x *ImportModelRequest) String() string {
 func (*ImportModelRequest) ProtoMessage() {}
 
 func (x *ImportModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2265,7 @@ func (x *ImportModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportModelRequest.ProtoReflect.Descriptor instead.
 func (*ImportModelRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ImportModelRequest) GetName() string {
@@ -2165,7 +2306,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2318,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2331,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PromoteRequest) GetRef() string {
@@ -2252,7 +2393,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2405,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2418,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RollbackRequest) GetName() string {
@@ -2313,7 +2454,7 @@ type AliasChange struct {
 
 func (x *AliasChange) Reset() {
 	*x = AliasChange{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2466,7 @@ func (x *AliasChange) String() string {
 func (*AliasChange) ProtoMessage() {}
 
 func (x *AliasChange) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2479,7 @@ func (x *AliasChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasChange.ProtoReflect.Descriptor instead.
 func (*AliasChange) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AliasChange) GetName() string {
@@ -2429,7 +2570,7 @@ type AliasHistoryRequest struct {
 
 func (x *AliasHistoryRequest) Reset() {
 	*x = AliasHistoryRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2582,7 @@ func (x *AliasHistoryRequest) String() string {
 func (*AliasHistoryRequest) ProtoMessage() {}
 
 func (x *AliasHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2595,7 @@ func (x *AliasHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasHistoryRequest.ProtoReflect.Descriptor instead.
 func (*AliasHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AliasHistoryRequest) GetName() string {
@@ -2487,7 +2628,7 @@ type AliasHistoryResponse struct {
 
 func (x *AliasHistoryResponse) Reset() {
 	*x = AliasHistoryResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2640,7 @@ func (x *AliasHistoryResponse) String() string {
 func (*AliasHistoryResponse) ProtoMessage() {}
 
 func (x *AliasHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2653,7 @@ func (x *AliasHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasHistoryResponse.ProtoReflect.Descriptor instead.
 func (*AliasHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AliasHistoryResponse) GetChanges() []*AliasChange {
@@ -2532,7 +2673,7 @@ type GateRequest struct {
 
 func (x *GateRequest) Reset() {
 	*x = GateRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2685,7 @@ func (x *GateRequest) String() string {
 func (*GateRequest) ProtoMessage() {}
 
 func (x *GateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2698,7 @@ func (x *GateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateRequest.ProtoReflect.Descriptor instead.
 func (*GateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GateRequest) GetName() string {
@@ -2585,7 +2726,7 @@ type SetGateRequest struct {
 
 func (x *SetGateRequest) Reset() {
 	*x = SetGateRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2597,7 +2738,7 @@ func (x *SetGateRequest) String() string {
 func (*SetGateRequest) ProtoMessage() {}
 
 func (x *SetGateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2610,7 +2751,7 @@ func (x *SetGateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGateRequest.ProtoReflect.Descriptor instead.
 func (*SetGateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetGateRequest) GetName() string {
@@ -2646,7 +2787,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2799,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2812,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Gate) GetName() string {
@@ -2712,7 +2853,7 @@ type DiffVersionsRequest struct {
 
 func (x *DiffVersionsRequest) Reset() {
 	*x = DiffVersionsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +2865,7 @@ func (x *DiffVersionsRequest) String() string {
 func (*DiffVersionsRequest) ProtoMessage() {}
 
 func (x *DiffVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +2878,7 @@ func (x *DiffVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffVersionsRequest.ProtoReflect.Descriptor instead.
 func (*DiffVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DiffVersionsRequest) GetA() string {
@@ -2763,7 +2904,7 @@ type DiffVersionsResponse struct {
 
 func (x *DiffVersionsResponse) Reset() {
 	*x = DiffVersionsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2916,7 @@ func (x *DiffVersionsResponse) String() string {
 func (*DiffVersionsResponse) ProtoMessage() {}
 
 func (x *DiffVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2929,7 @@ func (x *DiffVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffVersionsResponse.ProtoReflect.Descriptor instead.
 func (*DiffVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DiffVersionsResponse) GetDiff() *structpb.Struct {
@@ -2810,7 +2951,7 @@ type FileChunk struct {
 
 func (x *FileChunk) Reset() {
 	*x = FileChunk{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +2963,7 @@ func (x *FileChunk) String() string {
 func (*FileChunk) ProtoMessage() {}
 
 func (x *FileChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +2976,7 @@ func (x *FileChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileChunk.ProtoReflect.Descriptor instead.
 func (*FileChunk) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FileChunk) GetPath() string {
@@ -2875,7 +3016,7 @@ type DeleteVersionResponse struct {
 
 func (x *DeleteVersionResponse) Reset() {
 	*x = DeleteVersionResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2887,7 +3028,7 @@ func (x *DeleteVersionResponse) String() string {
 func (*DeleteVersionResponse) ProtoMessage() {}
 
 func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2900,7 +3041,7 @@ func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVersionResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeleteVersionResponse) GetRef() string {
@@ -2923,7 +3064,7 @@ type EvaluateRequest struct {
 
 func (x *EvaluateRequest) Reset() {
 	*x = EvaluateRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3076,7 @@ func (x *EvaluateRequest) String() string {
 func (*EvaluateRequest) ProtoMessage() {}
 
 func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3089,7 @@ func (x *EvaluateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateRequest.ProtoReflect.Descriptor instead.
 func (*EvaluateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *EvaluateRequest) GetPart() isEvaluateRequest_Part {
@@ -3011,7 +3152,7 @@ type EvaluateHeader struct {
 
 func (x *EvaluateHeader) Reset() {
 	*x = EvaluateHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3164,7 @@ func (x *EvaluateHeader) String() string {
 func (*EvaluateHeader) ProtoMessage() {}
 
 func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3177,7 @@ func (x *EvaluateHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateHeader.ProtoReflect.Descriptor instead.
 func (*EvaluateHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *EvaluateHeader) GetRef() string {
@@ -3126,7 +3267,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3279,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3292,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Report) GetDigest() string {
@@ -3235,7 +3376,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x1e\n" +
 	"\n" +
 	"JobRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\x96\x06\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xdd\x06\n" +
 	"\x03Job\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -3261,10 +3402,25 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"preempting\x129\n" +
 	"\n" +
 	"not_before\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x16\n" +
-	"\x06memory\x18\x14 \x01(\x03R\x06memory\x1a:\n" +
+	"\x06memory\x18\x14 \x01(\x03R\x06memory\x12-\n" +
+	"\x05steps\x18\x15 \x03(\v2\x17.galley.control.v1.StepR\x05steps\x12\x16\n" +
+	"\x06within\x18\x16 \x01(\tR\x06within\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xb6\x01\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xd0\x02\n" +
+	"\x04Step\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1a\n" +
+	"\brequires\x18\x03 \x03(\tR\brequires\x12\x14\n" +
+	"\x05phase\x18\x04 \x01(\tR\x05phase\x12\x10\n" +
+	"\x03job\x18\x05 \x01(\tR\x03job\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x16\n" +
+	"\x06report\x18\a \x01(\tR\x06report\x12\x16\n" +
+	"\x06reused\x18\b \x01(\bR\x06reused\x12.\n" +
+	"\x05error\x18\t \x01(\v2\x18.galley.control.v1.ErrorR\x05error\x124\n" +
+	"\astarted\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
+	"\x05ended\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\"\xb6\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x14\n" +
 	"\x05steps\x18\x02 \x01(\x03R\x05steps\x12\x14\n" +
@@ -3479,7 +3635,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_control_v1_control_proto_goTypes = []any{
 	(*FilePiece)(nil),             // 0: galley.control.v1.FilePiece
 	(*AddDataRequest)(nil),        // 1: galley.control.v1.AddDataRequest
@@ -3495,142 +3651,147 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*SubmitJobRequest)(nil),      // 11: galley.control.v1.SubmitJobRequest
 	(*JobRequest)(nil),            // 12: galley.control.v1.JobRequest
 	(*Job)(nil),                   // 13: galley.control.v1.Job
-	(*Progress)(nil),              // 14: galley.control.v1.Progress
-	(*Attempt)(nil),               // 15: galley.control.v1.Attempt
-	(*Error)(nil),                 // 16: galley.control.v1.Error
-	(*ListJobsRequest)(nil),       // 17: galley.control.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 18: galley.control.v1.ListJobsResponse
-	(*JobLogsRequest)(nil),        // 19: galley.control.v1.JobLogsRequest
-	(*LogLine)(nil),               // 20: galley.control.v1.LogLine
-	(*ExplainJobResponse)(nil),    // 21: galley.control.v1.ExplainJobResponse
-	(*Waiting)(nil),               // 22: galley.control.v1.Waiting
-	(*ListModelsRequest)(nil),     // 23: galley.control.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 24: galley.control.v1.ListModelsResponse
-	(*Model)(nil),                 // 25: galley.control.v1.Model
-	(*VersionRequest)(nil),        // 26: galley.control.v1.VersionRequest
-	(*Version)(nil),               // 27: galley.control.v1.Version
-	(*File)(nil),                  // 28: galley.control.v1.File
-	(*LineageResponse)(nil),       // 29: galley.control.v1.LineageResponse
-	(*ImportModelRequest)(nil),    // 30: galley.control.v1.ImportModelRequest
-	(*PromoteRequest)(nil),        // 31: galley.control.v1.PromoteRequest
-	(*RollbackRequest)(nil),       // 32: galley.control.v1.RollbackRequest
-	(*AliasChange)(nil),           // 33: galley.control.v1.AliasChange
-	(*AliasHistoryRequest)(nil),   // 34: galley.control.v1.AliasHistoryRequest
-	(*AliasHistoryResponse)(nil),  // 35: galley.control.v1.AliasHistoryResponse
-	(*GateRequest)(nil),           // 36: galley.control.v1.GateRequest
-	(*SetGateRequest)(nil),        // 37: galley.control.v1.SetGateRequest
-	(*Gate)(nil),                  // 38: galley.control.v1.Gate
-	(*DiffVersionsRequest)(nil),   // 39: galley.control.v1.DiffVersionsRequest
-	(*DiffVersionsResponse)(nil),  // 40: galley.control.v1.DiffVersionsResponse
-	(*FileChunk)(nil),             // 41: galley.control.v1.FileChunk
-	(*DeleteVersionResponse)(nil), // 42: galley.control.v1.DeleteVersionResponse
-	(*EvaluateRequest)(nil),       // 43: galley.control.v1.EvaluateRequest
-	(*EvaluateHeader)(nil),        // 44: galley.control.v1.EvaluateHeader
-	(*Report)(nil),                // 45: galley.control.v1.Report
-	nil,                           // 46: galley.control.v1.Split.ClassesEntry
-	nil,                           // 47: galley.control.v1.Split.LanguagesEntry
-	nil,                           // 48: galley.control.v1.Job.MetricsEntry
-	nil,                           // 49: galley.control.v1.Version.MetricsEntry
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 51: google.protobuf.Struct
+	(*Step)(nil),                  // 14: galley.control.v1.Step
+	(*Progress)(nil),              // 15: galley.control.v1.Progress
+	(*Attempt)(nil),               // 16: galley.control.v1.Attempt
+	(*Error)(nil),                 // 17: galley.control.v1.Error
+	(*ListJobsRequest)(nil),       // 18: galley.control.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 19: galley.control.v1.ListJobsResponse
+	(*JobLogsRequest)(nil),        // 20: galley.control.v1.JobLogsRequest
+	(*LogLine)(nil),               // 21: galley.control.v1.LogLine
+	(*ExplainJobResponse)(nil),    // 22: galley.control.v1.ExplainJobResponse
+	(*Waiting)(nil),               // 23: galley.control.v1.Waiting
+	(*ListModelsRequest)(nil),     // 24: galley.control.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 25: galley.control.v1.ListModelsResponse
+	(*Model)(nil),                 // 26: galley.control.v1.Model
+	(*VersionRequest)(nil),        // 27: galley.control.v1.VersionRequest
+	(*Version)(nil),               // 28: galley.control.v1.Version
+	(*File)(nil),                  // 29: galley.control.v1.File
+	(*LineageResponse)(nil),       // 30: galley.control.v1.LineageResponse
+	(*ImportModelRequest)(nil),    // 31: galley.control.v1.ImportModelRequest
+	(*PromoteRequest)(nil),        // 32: galley.control.v1.PromoteRequest
+	(*RollbackRequest)(nil),       // 33: galley.control.v1.RollbackRequest
+	(*AliasChange)(nil),           // 34: galley.control.v1.AliasChange
+	(*AliasHistoryRequest)(nil),   // 35: galley.control.v1.AliasHistoryRequest
+	(*AliasHistoryResponse)(nil),  // 36: galley.control.v1.AliasHistoryResponse
+	(*GateRequest)(nil),           // 37: galley.control.v1.GateRequest
+	(*SetGateRequest)(nil),        // 38: galley.control.v1.SetGateRequest
+	(*Gate)(nil),                  // 39: galley.control.v1.Gate
+	(*DiffVersionsRequest)(nil),   // 40: galley.control.v1.DiffVersionsRequest
+	(*DiffVersionsResponse)(nil),  // 41: galley.control.v1.DiffVersionsResponse
+	(*FileChunk)(nil),             // 42: galley.control.v1.FileChunk
+	(*DeleteVersionResponse)(nil), // 43: galley.control.v1.DeleteVersionResponse
+	(*EvaluateRequest)(nil),       // 44: galley.control.v1.EvaluateRequest
+	(*EvaluateHeader)(nil),        // 45: galley.control.v1.EvaluateHeader
+	(*Report)(nil),                // 46: galley.control.v1.Report
+	nil,                           // 47: galley.control.v1.Split.ClassesEntry
+	nil,                           // 48: galley.control.v1.Split.LanguagesEntry
+	nil,                           // 49: galley.control.v1.Job.MetricsEntry
+	nil,                           // 50: galley.control.v1.Version.MetricsEntry
+	(*timestamppb.Timestamp)(nil), // 51: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 52: google.protobuf.Struct
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	2,  // 0: galley.control.v1.AddDataRequest.header:type_name -> galley.control.v1.AddDataHeader
 	0,  // 1: galley.control.v1.AddDataRequest.piece:type_name -> galley.control.v1.FilePiece
 	4,  // 2: galley.control.v1.Dataset.splits:type_name -> galley.control.v1.Split
 	5,  // 3: galley.control.v1.Dataset.rejected:type_name -> galley.control.v1.Rejection
-	50, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
-	46, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
-	47, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
+	51, // 4: galley.control.v1.Dataset.created:type_name -> google.protobuf.Timestamp
+	47, // 5: galley.control.v1.Split.classes:type_name -> galley.control.v1.Split.ClassesEntry
+	48, // 6: galley.control.v1.Split.languages:type_name -> galley.control.v1.Split.LanguagesEntry
 	3,  // 7: galley.control.v1.ListDataResponse.datasets:type_name -> galley.control.v1.Dataset
 	0,  // 8: galley.control.v1.UploadModelRequest.piece:type_name -> galley.control.v1.FilePiece
-	14, // 9: galley.control.v1.Job.progress:type_name -> galley.control.v1.Progress
-	15, // 10: galley.control.v1.Job.attempts:type_name -> galley.control.v1.Attempt
-	51, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
-	48, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
-	16, // 13: galley.control.v1.Job.error:type_name -> galley.control.v1.Error
-	50, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
-	50, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
-	50, // 16: galley.control.v1.Job.not_before:type_name -> google.protobuf.Timestamp
-	50, // 17: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
-	50, // 18: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
-	16, // 19: galley.control.v1.Attempt.error:type_name -> galley.control.v1.Error
-	13, // 20: galley.control.v1.ListJobsResponse.jobs:type_name -> galley.control.v1.Job
-	50, // 21: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	22, // 22: galley.control.v1.ExplainJobResponse.waiting:type_name -> galley.control.v1.Waiting
-	50, // 23: galley.control.v1.Waiting.until:type_name -> google.protobuf.Timestamp
-	25, // 24: galley.control.v1.ListModelsResponse.models:type_name -> galley.control.v1.Model
-	27, // 25: galley.control.v1.Model.versions:type_name -> galley.control.v1.Version
-	45, // 26: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
-	51, // 27: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
-	49, // 28: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
-	28, // 29: galley.control.v1.Version.files:type_name -> galley.control.v1.File
-	50, // 30: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
-	51, // 31: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
-	50, // 32: galley.control.v1.AliasChange.time:type_name -> google.protobuf.Timestamp
-	51, // 33: galley.control.v1.AliasChange.gate:type_name -> google.protobuf.Struct
-	33, // 34: galley.control.v1.AliasHistoryResponse.changes:type_name -> galley.control.v1.AliasChange
-	51, // 35: galley.control.v1.SetGateRequest.gate:type_name -> google.protobuf.Struct
-	51, // 36: galley.control.v1.Gate.gate:type_name -> google.protobuf.Struct
-	51, // 37: galley.control.v1.DiffVersionsResponse.diff:type_name -> google.protobuf.Struct
-	44, // 38: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
-	0,  // 39: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
-	51, // 40: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
-	1,  // 41: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
-	6,  // 42: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
-	7,  // 43: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
-	9,  // 44: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
-	11, // 45: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
-	12, // 46: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
-	17, // 47: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
-	12, // 48: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
-	19, // 49: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
-	12, // 50: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
-	12, // 51: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
-	12, // 52: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
-	23, // 53: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
-	26, // 54: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
-	26, // 55: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
-	30, // 56: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
-	31, // 57: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
-	32, // 58: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
-	34, // 59: galley.control.v1.Control.AliasHistory:input_type -> galley.control.v1.AliasHistoryRequest
-	36, // 60: galley.control.v1.Control.GetGate:input_type -> galley.control.v1.GateRequest
-	37, // 61: galley.control.v1.Control.SetGate:input_type -> galley.control.v1.SetGateRequest
-	39, // 62: galley.control.v1.Control.DiffVersions:input_type -> galley.control.v1.DiffVersionsRequest
-	26, // 63: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
-	26, // 64: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
-	43, // 65: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
-	3,  // 66: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
-	3,  // 67: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
-	8,  // 68: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
-	10, // 69: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
-	13, // 70: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
-	13, // 71: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
-	18, // 72: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
-	13, // 73: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
-	20, // 74: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
-	13, // 75: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
-	13, // 76: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
-	21, // 77: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
-	24, // 78: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
-	27, // 79: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
-	29, // 80: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
-	27, // 81: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
-	33, // 82: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
-	33, // 83: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
-	35, // 84: galley.control.v1.Control.AliasHistory:output_type -> galley.control.v1.AliasHistoryResponse
-	38, // 85: galley.control.v1.Control.GetGate:output_type -> galley.control.v1.Gate
-	38, // 86: galley.control.v1.Control.SetGate:output_type -> galley.control.v1.Gate
-	40, // 87: galley.control.v1.Control.DiffVersions:output_type -> galley.control.v1.DiffVersionsResponse
-	41, // 88: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
-	42, // 89: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
-	45, // 90: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
-	66, // [66:91] is the sub-list for method output_type
-	41, // [41:66] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	15, // 9: galley.control.v1.Job.progress:type_name -> galley.control.v1.Progress
+	16, // 10: galley.control.v1.Job.attempts:type_name -> galley.control.v1.Attempt
+	52, // 11: galley.control.v1.Job.spec:type_name -> google.protobuf.Struct
+	49, // 12: galley.control.v1.Job.metrics:type_name -> galley.control.v1.Job.MetricsEntry
+	17, // 13: galley.control.v1.Job.error:type_name -> galley.control.v1.Error
+	51, // 14: galley.control.v1.Job.created:type_name -> google.protobuf.Timestamp
+	51, // 15: galley.control.v1.Job.updated:type_name -> google.protobuf.Timestamp
+	51, // 16: galley.control.v1.Job.not_before:type_name -> google.protobuf.Timestamp
+	14, // 17: galley.control.v1.Job.steps:type_name -> galley.control.v1.Step
+	17, // 18: galley.control.v1.Step.error:type_name -> galley.control.v1.Error
+	51, // 19: galley.control.v1.Step.started:type_name -> google.protobuf.Timestamp
+	51, // 20: galley.control.v1.Step.ended:type_name -> google.protobuf.Timestamp
+	51, // 21: galley.control.v1.Attempt.started:type_name -> google.protobuf.Timestamp
+	51, // 22: galley.control.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
+	17, // 23: galley.control.v1.Attempt.error:type_name -> galley.control.v1.Error
+	13, // 24: galley.control.v1.ListJobsResponse.jobs:type_name -> galley.control.v1.Job
+	51, // 25: galley.control.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	23, // 26: galley.control.v1.ExplainJobResponse.waiting:type_name -> galley.control.v1.Waiting
+	51, // 27: galley.control.v1.Waiting.until:type_name -> google.protobuf.Timestamp
+	26, // 28: galley.control.v1.ListModelsResponse.models:type_name -> galley.control.v1.Model
+	28, // 29: galley.control.v1.Model.versions:type_name -> galley.control.v1.Version
+	46, // 30: galley.control.v1.Version.reports:type_name -> galley.control.v1.Report
+	52, // 31: galley.control.v1.Version.lineage:type_name -> google.protobuf.Struct
+	50, // 32: galley.control.v1.Version.metrics:type_name -> galley.control.v1.Version.MetricsEntry
+	29, // 33: galley.control.v1.Version.files:type_name -> galley.control.v1.File
+	51, // 34: galley.control.v1.Version.created:type_name -> google.protobuf.Timestamp
+	52, // 35: galley.control.v1.LineageResponse.lineage:type_name -> google.protobuf.Struct
+	51, // 36: galley.control.v1.AliasChange.time:type_name -> google.protobuf.Timestamp
+	52, // 37: galley.control.v1.AliasChange.gate:type_name -> google.protobuf.Struct
+	34, // 38: galley.control.v1.AliasHistoryResponse.changes:type_name -> galley.control.v1.AliasChange
+	52, // 39: galley.control.v1.SetGateRequest.gate:type_name -> google.protobuf.Struct
+	52, // 40: galley.control.v1.Gate.gate:type_name -> google.protobuf.Struct
+	52, // 41: galley.control.v1.DiffVersionsResponse.diff:type_name -> google.protobuf.Struct
+	45, // 42: galley.control.v1.EvaluateRequest.header:type_name -> galley.control.v1.EvaluateHeader
+	0,  // 43: galley.control.v1.EvaluateRequest.piece:type_name -> galley.control.v1.FilePiece
+	52, // 44: galley.control.v1.Report.report:type_name -> google.protobuf.Struct
+	1,  // 45: galley.control.v1.Control.AddData:input_type -> galley.control.v1.AddDataRequest
+	6,  // 46: galley.control.v1.Control.GetData:input_type -> galley.control.v1.GetDataRequest
+	7,  // 47: galley.control.v1.Control.ListData:input_type -> galley.control.v1.ListDataRequest
+	9,  // 48: galley.control.v1.Control.UploadModel:input_type -> galley.control.v1.UploadModelRequest
+	11, // 49: galley.control.v1.Control.SubmitJob:input_type -> galley.control.v1.SubmitJobRequest
+	12, // 50: galley.control.v1.Control.GetJob:input_type -> galley.control.v1.JobRequest
+	18, // 51: galley.control.v1.Control.ListJobs:input_type -> galley.control.v1.ListJobsRequest
+	12, // 52: galley.control.v1.Control.WatchJob:input_type -> galley.control.v1.JobRequest
+	20, // 53: galley.control.v1.Control.JobLogs:input_type -> galley.control.v1.JobLogsRequest
+	12, // 54: galley.control.v1.Control.CancelJob:input_type -> galley.control.v1.JobRequest
+	12, // 55: galley.control.v1.Control.ResumeJob:input_type -> galley.control.v1.JobRequest
+	12, // 56: galley.control.v1.Control.ExplainJob:input_type -> galley.control.v1.JobRequest
+	24, // 57: galley.control.v1.Control.ListModels:input_type -> galley.control.v1.ListModelsRequest
+	27, // 58: galley.control.v1.Control.GetVersion:input_type -> galley.control.v1.VersionRequest
+	27, // 59: galley.control.v1.Control.Lineage:input_type -> galley.control.v1.VersionRequest
+	31, // 60: galley.control.v1.Control.ImportModel:input_type -> galley.control.v1.ImportModelRequest
+	32, // 61: galley.control.v1.Control.Promote:input_type -> galley.control.v1.PromoteRequest
+	33, // 62: galley.control.v1.Control.Rollback:input_type -> galley.control.v1.RollbackRequest
+	35, // 63: galley.control.v1.Control.AliasHistory:input_type -> galley.control.v1.AliasHistoryRequest
+	37, // 64: galley.control.v1.Control.GetGate:input_type -> galley.control.v1.GateRequest
+	38, // 65: galley.control.v1.Control.SetGate:input_type -> galley.control.v1.SetGateRequest
+	40, // 66: galley.control.v1.Control.DiffVersions:input_type -> galley.control.v1.DiffVersionsRequest
+	27, // 67: galley.control.v1.Control.ExportVersion:input_type -> galley.control.v1.VersionRequest
+	27, // 68: galley.control.v1.Control.DeleteVersion:input_type -> galley.control.v1.VersionRequest
+	44, // 69: galley.control.v1.Control.Evaluate:input_type -> galley.control.v1.EvaluateRequest
+	3,  // 70: galley.control.v1.Control.AddData:output_type -> galley.control.v1.Dataset
+	3,  // 71: galley.control.v1.Control.GetData:output_type -> galley.control.v1.Dataset
+	8,  // 72: galley.control.v1.Control.ListData:output_type -> galley.control.v1.ListDataResponse
+	10, // 73: galley.control.v1.Control.UploadModel:output_type -> galley.control.v1.UploadModelResponse
+	13, // 74: galley.control.v1.Control.SubmitJob:output_type -> galley.control.v1.Job
+	13, // 75: galley.control.v1.Control.GetJob:output_type -> galley.control.v1.Job
+	19, // 76: galley.control.v1.Control.ListJobs:output_type -> galley.control.v1.ListJobsResponse
+	13, // 77: galley.control.v1.Control.WatchJob:output_type -> galley.control.v1.Job
+	21, // 78: galley.control.v1.Control.JobLogs:output_type -> galley.control.v1.LogLine
+	13, // 79: galley.control.v1.Control.CancelJob:output_type -> galley.control.v1.Job
+	13, // 80: galley.control.v1.Control.ResumeJob:output_type -> galley.control.v1.Job
+	22, // 81: galley.control.v1.Control.ExplainJob:output_type -> galley.control.v1.ExplainJobResponse
+	25, // 82: galley.control.v1.Control.ListModels:output_type -> galley.control.v1.ListModelsResponse
+	28, // 83: galley.control.v1.Control.GetVersion:output_type -> galley.control.v1.Version
+	30, // 84: galley.control.v1.Control.Lineage:output_type -> galley.control.v1.LineageResponse
+	28, // 85: galley.control.v1.Control.ImportModel:output_type -> galley.control.v1.Version
+	34, // 86: galley.control.v1.Control.Promote:output_type -> galley.control.v1.AliasChange
+	34, // 87: galley.control.v1.Control.Rollback:output_type -> galley.control.v1.AliasChange
+	36, // 88: galley.control.v1.Control.AliasHistory:output_type -> galley.control.v1.AliasHistoryResponse
+	39, // 89: galley.control.v1.Control.GetGate:output_type -> galley.control.v1.Gate
+	39, // 90: galley.control.v1.Control.SetGate:output_type -> galley.control.v1.Gate
+	41, // 91: galley.control.v1.Control.DiffVersions:output_type -> galley.control.v1.DiffVersionsResponse
+	42, // 92: galley.control.v1.Control.ExportVersion:output_type -> galley.control.v1.FileChunk
+	43, // 93: galley.control.v1.Control.DeleteVersion:output_type -> galley.control.v1.DeleteVersionResponse
+	46, // 94: galley.control.v1.Control.Evaluate:output_type -> galley.control.v1.Report
+	70, // [70:95] is the sub-list for method output_type
+	45, // [45:70] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3642,8 +3803,8 @@ func file_control_v1_control_proto_init() {
 		(*AddDataRequest_Header)(nil),
 		(*AddDataRequest_Piece)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[31].OneofWrappers = []any{}
-	file_control_v1_control_proto_msgTypes[43].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[32].OneofWrappers = []any{}
+	file_control_v1_control_proto_msgTypes[44].OneofWrappers = []any{
 		(*EvaluateRequest_Header)(nil),
 		(*EvaluateRequest_Piece)(nil),
 	}
@@ -3653,7 +3814,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -115,6 +115,10 @@ func (s *Store) Jobs(ctx context.Context, q store.JobQuery) ([]trainer.Job, erro
 		where = append(where, `number < (SELECT number FROM jobs WHERE id = ?)`)
 		args = append(args, q.Before)
 	}
+	if q.SpecDigest != "" {
+		where = append(where, `spec_digest = ?`)
+		args = append(args, string(q.SpecDigest))
+	}
 	query := `SELECT id, body FROM jobs`
 	if len(where) > 0 {
 		query += ` WHERE ` + strings.Join(where, ` AND `)
