@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -36,11 +37,7 @@ func TestMemoryDoesNotGrowWithRows(t *testing.T) {
 		t.Skip("trains in two processes")
 	}
 	orttest.Opener(t) // obtained here, where a skip is seen
-	few, many := peakOfAttempt(t, manyRows(t, t.TempDir(), 2_000)), peakOfAttempt(t, manyRows(t, t.TempDir(), 20_000))
-	t.Logf("peak memory: %d MiB for 2,000 rows, %d MiB for 20,000", few>>20, many>>20)
-	if float64(many) > 1.1*float64(few) {
-		t.Errorf("ten times the rows need %.2f times the memory", float64(many)/float64(few))
-	}
+	sameMemory(t, func(rows int) engine.Request { return manyRows(t, t.TempDir(), rows) })
 }
 
 // TestMemoryOfDistillation is the same for a student, whose teacher is asked
@@ -55,11 +52,25 @@ func TestMemoryOfDistillation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	few, many := peakOfAttempt(t, distilled(r, teacher, t.TempDir())), peakOfAttempt(t, distilled(manyRows(t, t.TempDir(), 20_000), teacher, t.TempDir()))
-	t.Logf("peak memory: %d MiB for 2,000 rows, %d MiB for 20,000", few>>20, many>>20)
-	if float64(many) > 1.1*float64(few) {
-		t.Errorf("ten times the rows need %.2f times the memory", float64(many)/float64(few))
+	sameMemory(t, func(rows int) engine.Request {
+		return distilled(manyRows(t, t.TempDir(), rows), teacher, t.TempDir())
+	})
+}
+
+// sameMemory holds attempts on 20,000 rows to at most a tenth more memory than
+// those on 2,000. On a busy machine garbage may lie longer than it has to: of
+// each, the least of up to three attempts counts.
+func sameMemory(t *testing.T, request func(rows int) engine.Request) {
+	t.Helper()
+	few, many := int64(math.MaxInt64), int64(math.MaxInt64)
+	for range 3 {
+		few, many = min(few, peakOfAttempt(t, request(2_000))), min(many, peakOfAttempt(t, request(20_000)))
+		t.Logf("peak memory: %d MiB for 2,000 rows, %d MiB for 20,000", few>>20, many>>20)
+		if float64(many) <= 1.1*float64(few) {
+			return
+		}
 	}
+	t.Errorf("ten times the rows need %.2f times the memory", float64(many)/float64(few))
 }
 
 // distilled is the job of a student with the same network, in a work folder of
