@@ -45,8 +45,8 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
-				return galley.Errorf(galley.Unimplemented, "kind Eval", "job files of this kind are not there yet").
-					WithRemedy("write galley eval REF --data …")
+				return galley.Errorf(galley.InvalidArgument, args[0], "is a file; a measurement in one is a step of a pipeline").
+					WithRemedy("write galley eval REF --data …, or galley train with a file of kind: Pipeline")
 			}
 			if data == "" {
 				return usagef("eval: give --data, a registered dataset or a file; see galley eval --help")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -112,7 +113,7 @@ func (p *pipelineProgress) changed(was, s *controlpb.Step) {
 	if e := errorOf(s.GetError()); e != nil {
 		text += "  " + e.Message
 	}
-	p.notes.set(s.GetId(), text)
+	p.notes.set(s.GetId(), strings.ReplaceAll(text, "\n", "; "))
 	if p.bars == nil {
 		if was != nil || s.GetPhase() != string(trainer.Queued) {
 			fmt.Fprintf(p.out, "step %s %s\n", s.GetId(), text)

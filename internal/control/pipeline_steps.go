@@ -136,7 +136,7 @@ func (p *pipeline) aside(ctx context.Context, s trainer.StepState, act func(cont
 		case err == nil:
 			e.At, e.Step, e.Phase = p.c.now(), s.ID, trainer.Succeeded
 			err = p.step(ctx, e)
-		case !momentary(err):
+		case !momentary(err) && ctx.Err() == nil:
 			err = p.fail(ctx, s, err)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -67,6 +67,9 @@ func testJobs(t *testing.T, s Store) {
 		if i%2 == 1 {
 			j.Phase = trainer.Running
 		}
+		if i >= 3 {
+			j.SpecDigest = galley.DigestBytes([]byte("another spec"))
+		}
 		if j = must[trainer.Job](t)(s.CreateJob(ctx, j, by("job.submit"))); j.Generation != 1 {
 			t.Errorf("generation %d", j.Generation)
 		}
@@ -89,6 +92,9 @@ func testJobs(t *testing.T, s Store) {
 		{store.JobQuery{Phases: []trainer.Phase{trainer.Running}}, "job-3 job-1"},
 		{store.JobQuery{Phases: []trainer.Phase{trainer.Running, trainer.Queued}, Limit: 3}, "job-4 job-3 job-2"},
 		{store.JobQuery{Phases: []trainer.Phase{trainer.Failed}}, ""},
+		{store.JobQuery{SpecDigest: galley.DigestBytes([]byte("another spec"))}, "job-4 job-3"},
+		{store.JobQuery{SpecDigest: galley.DigestBytes([]byte("another spec")), Phases: []trainer.Phase{trainer.Running}, Before: "job-4"}, "job-3"},
+		{store.JobQuery{SpecDigest: galley.DigestBytes([]byte("no spec"))}, ""},
 	} {
 		var ids []string
 		for _, j := range must[[]trainer.Job](t)(s.Jobs(ctx, tt.q)) {
