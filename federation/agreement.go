@@ -114,7 +114,7 @@ func (a Agreement) Permits(o Offer, answered int, now time.Time) error {
 		e.Remedy = remedy
 		return e
 	}
-	const amend = "nothing was trained and nothing was sent; amend the agreement, or ask the coordinator for other terms"
+	const amend = "nothing is sent; amend the agreement, or ask the coordinator for other terms"
 	switch digest := a.Digest(); {
 	case o.Federation != a.Federation:
 		return forbid("federation", amend, "is for %q, not for %q", a.Federation, galley.Clip(o.Federation, 80))

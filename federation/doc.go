@@ -4,7 +4,8 @@
 //
 //	Agreement (the partner's file) -> Permits(Offer) on the partner's side
 //	Federation -> Advance(Ticked) -> Round: cohort sampled, offers
-//	update: WriteUpdate, clipped -> Header, signed -> Inspect -> Submitted
+//	Agent: Consider -> training -> WriteUpdate, clipped -> Answer, signed
+//	update -> Inspect -> Submitted
 //	-> Step: judged, recorded -> Aggregate -> the next round's base
 //
 // A Round changes only through Step, a series of rounds only through Advance;

@@ -11,18 +11,17 @@ import (
 
 // A simulatedAgent is a partner. Its ledger and its updates survive it.
 type simulatedAgent struct {
-	name      string
-	rows      int64
-	liar      string        // what is wrong with its updates
-	offset    time.Duration // of its clock
-	ledger    Ledger
-	updates   shelf
-	life      int
-	down      time.Time
-	cut       time.Time // until when the network does not reach it
-	training  bool
-	agreement Agreement
-	revoked   time.Time
+	name   string
+	rows   int64
+	liar   string        // what is wrong with its updates
+	offset time.Duration // of its clock
+	Agent
+	updates  shelf
+	life     int
+	down     time.Time
+	cut      time.Time // until when the network does not reach it
+	training bool
+	revoked  time.Time
 }
 
 // carry brings something over a network that is not to be relied on.
@@ -81,8 +80,9 @@ func (s *simulation) poll(a *simulatedAgent) {
 
 func (s *simulation) answer(a *simulatedAgent, o Offer) {
 	clock := s.now.Add(a.offset)
-	if err := a.agreement.Permits(o, a.ledger.Answered(o), clock); err != nil {
-		if clock.Before(a.agreement.Expires) {
+	answer, err := a.Consider(o, clock)
+	if err != nil {
+		if clock.Before(a.Agreement.Expires) && a.liar == "" {
 			s.t.Errorf("%s: %v", a.name, err)
 		}
 		s.carry(a, func() {
@@ -92,15 +92,8 @@ func (s *simulation) answer(a *simulatedAgent, o Offer) {
 		})
 		return
 	}
-	h, ok, err := a.ledger.Find(o)
-	if err != nil {
-		if a.liar == "" {
-			s.t.Error(err)
-		}
-		return
-	}
-	if ok {
-		s.send(a, h)
+	if answer != nil {
+		s.send(a, *answer)
 		return
 	}
 	if a.training {
@@ -113,9 +106,11 @@ func (s *simulation) answer(a *simulatedAgent, o Offer) {
 			return // killed while it trained
 		}
 		a.training = false
-		h, data := s.train(a, o)
+		h, data, ok := s.train(a, o)
+		if !ok {
+			return // the agreement has ended in the meantime
+		}
 		a.updates[h.Update] = data
-		a.ledger = a.ledger.Add(h) // stored, with the update
 		if s.faulty(0.1) {
 			s.tally.AgentsKilled++
 			a.life++
@@ -141,20 +136,30 @@ func trained(a *simulatedAgent, round int, base [][]float32) [][]float32 {
 }
 
 // train makes an agent's update; a liar's is not what it should be.
-func (s *simulation) train(a *simulatedAgent, o Offer) (SignedHeader, []byte) {
+func (s *simulation) train(a *simulatedAgent, o Offer) (SignedHeader, []byte, bool) {
 	base := decode(s.t, testLayout, s.shelf[o.Base])
 	after := trained(a, o.Round, base)
 	var out bytes.Buffer
-	finding, err := WriteUpdate(&out, testLayout, base, after, a.agreement.Bound(o))
+	if a.rows%2 == 0 {
+		o.Clip = 0 // the coordinator does not rely on its agents
+	}
+	finding, err := WriteUpdate(&out, testLayout, base, after, a.Agreement.Bound(o))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	data := out.Bytes()
-	h := Header{
-		Protocol: o.Protocol, Federation: o.Federation, Round: o.Round, Attempt: o.Attempt, Partner: a.name, Agreement: o.Agreement,
-		Base: o.Base, Update: finding.Digest, Rows: a.agreement.Told(a.rows), Metrics: map[string]float64{"loss": float64(o.Round)},
+	honest, signed, err := a.Answer(o, finding, a.rows, map[string]float64{"loss": float64(o.Round)}, s.now.Add(a.offset))
+	if err != nil {
+		if s.now.Add(a.offset).Before(a.Agreement.Expires) {
+			s.t.Error(err)
+		}
+		return SignedHeader{}, nil, false
 	}
-	key := keyOf(a.name)
+	if a.liar == "" {
+		a.Agent = honest // stored, with the update
+		return signed, data, true
+	}
+	h, key := signed.Header, a.Key
 	switch a.liar {
 	case "not finite":
 		after[1][2] = float32(math.NaN())
@@ -166,7 +171,7 @@ func (s *simulation) train(a *simulatedAgent, o Offer) (SignedHeader, []byte) {
 	case "large":
 		data = append(data, make([]byte, 1000)...)
 	case "rows":
-		h.Rows = a.agreement.Leaves.Rows.Most + 1
+		h.Rows = a.Agreement.Leaves.Rows.Most + 1
 	case "bytes":
 		data = bytes.Clone(data)
 		data[len(data)-40] ^= 1
@@ -178,7 +183,9 @@ func (s *simulation) train(a *simulatedAgent, o Offer) (SignedHeader, []byte) {
 			h.Round, h.Base = 1, galley.DigestBytes(nil)
 		}
 	}
-	return Sign(h, key), data
+	lie := Sign(h, key)
+	a.Ledger = a.Ledger.Add(lie)
+	return lie, data, true
 }
 
 func (s *simulation) send(a *simulatedAgent, h SignedHeader) {

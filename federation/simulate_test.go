@@ -152,12 +152,12 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 		if i >= 2 && s.rand.IntN(3) == 0 {
 			a.liar = lies[s.rand.IntN(len(lies))]
 		}
-		a.agreement = agreementOf(a.name)
+		a.Agreement, a.Key = agreementOf(a.name), keyOf(a.name)
 		if i >= 2 && s.rand.IntN(5) == 0 {
-			a.agreement.Expires = began.Add(time.Duration(s.rand.IntN(120)) * time.Minute)
+			a.Agreement.Expires = began.Add(time.Duration(s.rand.IntN(120)) * time.Minute)
 		}
 		m := memberOf(a.name)
-		m.Agreement = a.agreement
+		m.Agreement = a.Agreement
 		if f, _, err = Advance(f, Joined{m}); err != nil {
 			t.Fatal(err)
 		}
@@ -261,6 +261,9 @@ func (s *simulation) perform(effects []Effect) {
 					s.aggregate(work)
 				}
 			})
+			if s.faulty(0.1) {
+				s.after(s.seconds(300), func() { s.revoke(s.agents[2]) })
+			}
 		}
 	}
 }
@@ -287,13 +290,17 @@ func (s *simulation) aggregate(work StartAggregation) {
 
 // revoke takes a partner's access, as soon as the coordinator is there to do it.
 func (s *simulation) revoke(a *simulatedAgent) {
-	s.apply(Revoked{s.now, a.name, "its contract has ended"})
+	if s.up() {
+		s.apply(Revoked{s.now, a.name, "its contract has ended"})
+	}
 	i, _ := s.disk.find(a.name)
 	if s.disk.State == Running && s.disk.Members[i].Revoked == "" {
 		s.after(s.seconds(60), func() { s.revoke(a) })
 		return
 	}
-	a.revoked = s.now
+	if a.revoked.IsZero() {
+		a.revoked = s.now
+	}
 }
 
 // tick is the coordinator's loop.
