@@ -25,6 +25,12 @@ func Advance(f Federation, event Event) (Federation, []Effect, error) {
 			f.Members[i].Revoked = reason(e.Why)
 			f.Updated = e.At
 		}
+	case Reinstated:
+		if i, ok := f.find(e.Partner); ok && f.Members[i].Revoked != "" {
+			f.Members[i].Revoked = ""
+			f.Updated, f.Waiting = e.At, ""
+		}
+		return f, nil, nil
 	case Cancelled:
 		return cancel(f, e)
 	case Ticked:
@@ -63,7 +69,12 @@ func join(f *Federation, m Member) error {
 	}
 	i, ok := f.find(m.Name)
 	f.Waiting = "" // it may have been for this one
+	m.Revoked, m.Answered = "", 0
 	if ok {
+		if why := f.Members[i].Revoked; why != "" {
+			return galley.Errorf(galley.PermissionDenied, m.Name, "its access was revoked: %s", why).
+				WithRemedy("ask the coordinator to reinstate it")
+		}
 		m.Answered = f.Members[i].Answered
 		f.Members[i] = m
 		return nil
@@ -71,7 +82,6 @@ func join(f *Federation, m Member) error {
 	if len(f.Members) >= MaxPartners {
 		return galley.Errorf(galley.ResourceExhausted, f.Terms.Federation, "has %d members already", MaxPartners)
 	}
-	m.Answered = 0
 	f.Members = slices.Insert(f.Members, i, m)
 	return nil
 }

@@ -252,6 +252,24 @@ func TestKeyIsRotated(t *testing.T) {
 	}
 }
 
+// A revoked partner does not let itself in again.
+func TestRevocationStands(t *testing.T) {
+	f := newFederation(t, nil, "a", "b")
+	f, _ = advance(t, f, Revoked{began, "a", "key lost"})
+	_, _, err := Advance(f, Joined{memberOf("a")})
+	if galley.CodeOf(err) != galley.PermissionDenied || !strings.Contains(err.Error(), "its access was revoked: key lost") {
+		t.Fatal(err)
+	}
+	f, _ = advance(t, f, Ticked{began, []string{"a", "b"}})
+	if f.Round != nil {
+		t.Fatal("it is asked")
+	}
+	f, _ = advance(t, f, Reinstated{began, "a"}, Joined{memberOf("a")}, Ticked{began, []string{"a", "b"}})
+	if f.Round == nil || len(f.Round.Cohort) != 2 {
+		t.Errorf("%s", f.Waiting)
+	}
+}
+
 func TestTermsMistakes(t *testing.T) {
 	if err := testTerms().Validate(); err != nil {
 		t.Fatal(err)

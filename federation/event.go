@@ -59,6 +59,12 @@ type (
 	// Joined: a partner has come, or has a new key or agreement, from the next
 	// round on.
 	Joined struct{ Member Member }
+	// Reinstated: a partner whose access was revoked has it again, from the next
+	// round on. Joining alone does not give it back.
+	Reinstated struct {
+		At      time.Time
+		Partner string
+	}
 	// Cancelled: someone ends the federation.
 	Cancelled struct {
 		At  time.Time
@@ -73,6 +79,7 @@ func (Ticked) event()     {}
 func (Aggregated) event() {}
 func (Broke) event()      {}
 func (Joined) event()     {}
+func (Reinstated) event() {}
 func (Cancelled) event()  {}
 
 // An Effect is what a change asks for. Each may be performed twice.
