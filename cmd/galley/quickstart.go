@@ -26,7 +26,7 @@ the data, pretrain, fine-tune, evaluate beside a baseline, promote, serve, ask,
 see the gate refuse a worse version, promote it against the gate, roll back;
 distill a student, make its form of 8 bits, compare that with production; let
 readers decide between two versions, see a guardrail end an experiment with a
-damaged one, verify the audit log. It takes less than two minutes on two cores.
+damaged one, verify the audit log. It takes about a minute and a half on two cores.
 
 Each step reads back what it claims; the command fails if one does not hold.
 The home is kept: go on with it as the last lines say.`,
