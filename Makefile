@@ -31,7 +31,7 @@ GALLEY_FAULT_SEEDS ?= 500
 
 test-faults: build ## random faults of disks and processes, for so many seeds
 	$(BIN) doctor --fix
-	GALLEY_FAULT_SEEDS=$(GALLEY_FAULT_SEEDS) $(GO) test -count=1 -run '^TestFaults$$' -timeout 4h -v ./internal/control ./cmd/galley
+	GALLEY_FAULT_SEEDS=$(GALLEY_FAULT_SEEDS) $(GO) test -count=1 -run '^TestFaults$$' -parallel 4 -timeout 4h -v ./internal/control ./cmd/galley
 
 GALLEY_FEDERATION_SEEDS ?= 1000
 
