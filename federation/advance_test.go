@@ -47,7 +47,7 @@ func answered(f Federation, partners ...string) []Event {
 	for _, p := range partners {
 		digest := galley.DigestBytes([]byte(p))
 		h := Header{
-			Protocol: Protocol, Federation: "headlines", Round: f.Round.Number, Attempt: f.Round.Attempt, Partner: p,
+			Protocol: Protocol, Federation: "headlines", Run: f.Terms.Run, Round: f.Round.Number, Attempt: f.Round.Attempt, Partner: p,
 			Agreement: agreementOf(p).Digest(), Base: f.Round.Base, Update: digest, Rows: 10,
 		}
 		events = append(events, Submitted{At: f.Round.Opened, Header: Sign(h, keyOf(p)), Finding: Finding{digest, 1}})
@@ -278,6 +278,7 @@ func TestTermsMistakes(t *testing.T) {
 		change func(*Terms)
 		want   string
 	}{
+		{func(t *Terms) { t.Run = "Job 1" }, `run: "Job 1" is not a name — use 1 to 63 lower-case letters, digits, dots, dashes or underscores, beginning with a letter or digit`},
 		{func(t *Terms) { t.Rounds = 0 }, "rounds: is 0 — write a number from 1 to 10000"},
 		{func(t *Terms) { t.MinCohort = 1 }, "min_cohort: is 1 — write a number from 2 to 500"},
 		{func(t *Terms) { t.Sample = 1 }, "sample: is 1, and min_cohort 2 — write 0 for all, or a number from min_cohort to 500"},

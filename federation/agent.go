@@ -53,7 +53,7 @@ func (a Agent) Answer(o Offer, update Finding, rows int64, metrics map[string]fl
 			WithRemedy("nothing was sent; clip the update when it is written")
 	}
 	h := Header{
-		Protocol: Protocol, Federation: o.Federation, Round: o.Round, Attempt: o.Attempt, Partner: o.Partner, Agreement: o.Agreement,
+		Protocol: Protocol, Federation: o.Federation, Run: o.Run, Round: o.Round, Attempt: o.Attempt, Partner: o.Partner, Agreement: o.Agreement,
 		Base: o.Base, Update: update.Digest, Rows: a.Agreement.Told(rows), Capabilities: o.Capabilities,
 	}
 	for name, v := range metrics {

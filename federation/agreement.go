@@ -93,10 +93,10 @@ func (a Agreement) tells(rows int64) bool {
 // offer can narrow what the agreement says, never widen it. 0 is no bound.
 func (a Agreement) Bound(o Offer) float64 {
 	switch {
+	case !(o.Clip > 0): // none, or none that means anything
+		return a.Clip
 	case a.Clip == 0:
 		return o.Clip
-	case o.Clip == 0:
-		return a.Clip
 	default:
 		return math.Min(a.Clip, o.Clip)
 	}
@@ -108,6 +108,10 @@ func (a Agreement) Permits(o Offer, answered int, now time.Time) error {
 	if o.Protocol != Protocol {
 		return galley.Errorf(galley.Unimplemented, "protocol", "the coordinator speaks version %d, this agent %d", o.Protocol, Protocol).
 			WithRemedy("run the same release of galley on both sides")
+	}
+	if !(o.Clip >= 0 && o.Clip <= maxNorm) || !(o.Mu >= 0 && o.Mu <= maxMu) || len(o.Metrics) > maxMetrics {
+		return galley.Errorf(galley.InvalidArgument, "offer", "has a clip of %g, a mu of %g and %d metrics", o.Clip, o.Mu, len(o.Metrics)).
+			WithRemedy("nothing is sent; ask the coordinator what happened")
 	}
 	forbid := func(field, remedy, format string, args ...any) error {
 		e := galley.Errorf(galley.PermissionDenied, "agreement."+field, format, args...)

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,6 +144,8 @@ func TestPermits(t *testing.T) {
 		{"rows", func(a *Agreement, _ *Offer) { a.Leaves.Rows = RowCount{Report: Hidden} }, galley.PermissionDenied, "agreement.leaves.rows: hides the number of rows, and the round weighs by it"},
 		{"metrics", func(_ *Agreement, o *Offer) { o.Metrics = []string{"texts"} }, galley.PermissionDenied, `agreement.leaves.metrics: does not let "texts" leave`},
 		{"requires", func(a *Agreement, _ *Offer) { a.Requires = []Capability{SecureAggregation} }, galley.PermissionDenied, "agreement.requires: wants secure-aggregation, and the round goes without"},
+		{"clip", func(_ *Agreement, o *Offer) { o.Clip = math.NaN() }, galley.InvalidArgument, "offer: has a clip of NaN"},
+		{"mu", func(_ *Agreement, o *Offer) { o.Mu = -1 }, galley.InvalidArgument, "a mu of -1"},
 		{"protocol", func(_ *Agreement, o *Offer) { o.Protocol = 2 }, galley.Unimplemented, "protocol: the coordinator speaks version 2, this agent 1"},
 		{"capability", func(_ *Agreement, o *Offer) { o.Capabilities = []Capability{PrivacyBudget} }, galley.Unimplemented, `capabilities: the round needs "privacy-budget", which this agent does not have`},
 	} {
@@ -189,7 +192,10 @@ func TestToldIsTaken(t *testing.T) {
 }
 
 func TestBound(t *testing.T) {
-	for _, tt := range []struct{ agreed, offered, want float64 }{{0, 0, 0}, {0, 2, 2}, {3, 0, 3}, {3, 2, 2}, {3, 9, 3}} {
+	// What is no bound, whoever says it, does not lift the agreement's.
+	for _, tt := range []struct{ agreed, offered, want float64 }{
+		{0, 0, 0}, {0, 2, 2}, {3, 0, 3}, {3, 2, 2}, {3, 9, 3}, {3, -1, 3}, {3, math.NaN(), 3}, {3, math.Inf(1), 3}, {0, math.NaN(), 0},
+	} {
 		if got := (Agreement{Clip: tt.agreed}).Bound(Offer{Clip: tt.offered}); got != tt.want {
 			t.Errorf("%+v: %g", tt, got)
 		}

@@ -11,7 +11,7 @@ const (
 	WrongProtocol  Reason = "wrong-protocol"  // another version, or capabilities that were not offered
 	BadSignature   Reason = "bad-signature"   // not signed with the partner's key
 	WrongAgreement Reason = "wrong-agreement" // signed under another agreement than the round's
-	Stale          Reason = "stale"           // made for another round, attempt or base
+	Stale          Reason = "stale"           // made for another run, round, attempt or base
 	Duplicate      Reason = "duplicate"       // another update was accepted already
 	Late           Reason = "late"            // after the deadline
 	Damaged        Reason = "damaged"         // cut off, or not the bytes that were signed

@@ -37,7 +37,7 @@ func memberOf(partner string) Member {
 
 func testTerms() Terms {
 	return Terms{
-		Federation: "headlines", Purpose: "topics of headlines", Model: "news-topic", Layout: testLayout.Digest(),
+		Federation: "headlines", Run: "job-1", Purpose: "topics of headlines", Model: "news-topic", Layout: testLayout.Digest(),
 		Rounds: 3, Attempts: 3, Pause: time.Minute, Within: time.Hour, MinCohort: 2,
 		Strategy: FedAvg, Weighting: ByRows, MaxShare: 0.6, Metrics: []string{"loss"}, Seed: 7,
 	}
@@ -154,7 +154,7 @@ func (b *bench) update(partner string, seed uint64, rows int64, at time.Time) Su
 	}
 	offer := b.round
 	h := Header{
-		Protocol: Protocol, Federation: offer.Terms.Federation, Round: offer.Number, Attempt: offer.Attempt, Partner: partner,
+		Protocol: Protocol, Federation: offer.Terms.Federation, Run: offer.Terms.Run, Round: offer.Number, Attempt: offer.Attempt, Partner: partner,
 		Agreement: agreementOf(partner).Digest(), Base: b.base, Update: digest, Rows: rows, Metrics: map[string]float64{"loss": float64(seed)},
 	}
 	return Submitted{At: at, Header: Sign(h, keyOf(partner)), Finding: finding}

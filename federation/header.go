@@ -18,6 +18,7 @@ const signedPrefix = "galley federation update\n"
 type Header struct {
 	Protocol     int                `json:"protocol"`
 	Federation   string             `json:"federation"`
+	Run          string             `json:"run"`
 	Round        int                `json:"round"`
 	Attempt      int                `json:"attempt"`
 	Partner      string             `json:"partner"`
@@ -46,6 +47,7 @@ func (h Header) canonical() []byte {
 	}
 	number(int64(h.Protocol))
 	text(h.Federation)
+	text(h.Run)
 	number(int64(h.Round))
 	number(int64(h.Attempt))
 	text(h.Partner)

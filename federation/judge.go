@@ -93,6 +93,8 @@ func (r Round) checkOrigin(e Entry, h SignedHeader) Verdict {
 		return refusef(BadSignature, "is not signed with the key of %s", e.Partner)
 	case h.Agreement != e.Agreement:
 		return refusef(WrongAgreement, "was made under the agreement %s; the round's is %s", h.Agreement.Short(), e.Agreement.Short())
+	case h.Run != r.Terms.Run:
+		return refusef(Stale, "is for the run %q of the federation; this is %q", galley.Clip(h.Run, 80), r.Terms.Run)
 	case h.Round != r.Number || h.Attempt != r.Attempt:
 		return refusef(Stale, "is for round %d, attempt %d; this is round %d, attempt %d", h.Round, h.Attempt, r.Number, r.Attempt)
 	case h.Base != r.Base:

@@ -15,7 +15,7 @@ type Ledger struct {
 func (l Ledger) Find(o Offer) (SignedHeader, bool, error) {
 	var found *SignedHeader
 	for i, a := range l.Answers {
-		if a.Federation != o.Federation || a.Round != o.Round {
+		if a.Federation != o.Federation || a.Run != o.Run || a.Round != o.Round {
 			continue
 		}
 		if a.Base != o.Base {
@@ -33,14 +33,20 @@ func (l Ledger) Find(o Offer) (SignedHeader, bool, error) {
 }
 
 // Answered returns the number of rounds other than the offered one that the
-// agent has answered; attempts of one round count once.
+// agent has answered, in all runs of the federation; attempts of one round count
+// once.
 func (l Ledger) Answered(o Offer) int {
-	rounds := make(map[int]bool)
+	type round struct {
+		run    string
+		number int
+	}
+	rounds := make(map[round]bool)
 	for _, a := range l.Answers {
-		if a.Federation == o.Federation && a.Round != o.Round {
-			rounds[a.Round] = true
+		if a.Federation == o.Federation {
+			rounds[round{a.Run, a.Round}] = true
 		}
 	}
+	delete(rounds, round{o.Run, o.Round})
 	return len(rounds)
 }
 

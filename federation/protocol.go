@@ -43,6 +43,7 @@ func lacking(wanted []Capability) Capability {
 type Offer struct {
 	Protocol   int           `json:"protocol"`
 	Federation string        `json:"federation"`
+	Run        string        `json:"run"` // of the federation; each begins with round 1
 	Round      int           `json:"round"`
 	Attempt    int           `json:"attempt"` // of the round
 	Partner    string        `json:"partner"` // who is asked

@@ -121,7 +121,7 @@ func (r Round) Offer(partner string, now time.Time) (Offer, bool) {
 		return Offer{}, false
 	}
 	return Offer{
-		Protocol: r.Protocol, Federation: r.Terms.Federation, Round: r.Number, Attempt: r.Attempt,
+		Protocol: r.Protocol, Federation: r.Terms.Federation, Run: r.Terms.Run, Round: r.Number, Attempt: r.Attempt,
 		Partner: partner, Agreement: e.Agreement, Purpose: r.Terms.Purpose, Model: r.Terms.Model, Base: r.Base,
 		MinCohort: r.Terms.MinCohort, Strategy: r.Terms.Strategy, Mu: r.Terms.Mu, Clip: r.Terms.Clip,
 		Weighting: r.Terms.Weighting, Metrics: r.Terms.Metrics, Within: r.Deadline.Sub(now), Capabilities: r.Capabilities,

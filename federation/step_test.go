@@ -64,6 +64,7 @@ func TestRefusals(t *testing.T) {
 		{"capabilities", resign(func(h *Header) { h.Capabilities = []Capability{SecureAggregation} }), WrongProtocol, galley.Unimplemented, "with 1 capabilities"},
 		{"agreement", resign(func(h *Header) { h.Agreement = galley.DigestBytes(nil) }), WrongAgreement, galley.PermissionDenied, "was made under the agreement e3b0c44298fc"},
 		{"round before", resign(func(h *Header) { h.Round = 0 }), Stale, galley.FailedPrecondition, "is for round 0, attempt 1; this is round 1, attempt 1"},
+		{"run before", resign(func(h *Header) { h.Run = "job-0" }), Stale, galley.FailedPrecondition, `is for the run "job-0" of the federation; this is "job-1"`},
 		{"attempt", resign(func(h *Header) { h.Attempt = 2 }), Stale, galley.FailedPrecondition, "attempt 2"},
 		{"base", resign(func(h *Header) { h.Base = galley.DigestBytes(nil) }), Stale, galley.FailedPrecondition, "began with the weights e3b0c44298fc"},
 		{"late", func(b *bench, s *Submitted) { s.At = began.Add(time.Hour) }, Late, galley.DeadlineExceeded, "the round is failed"},
@@ -315,6 +316,11 @@ func TestLedger(t *testing.T) {
 	}
 	if n := l.Answered(offer); n != 1 {
 		t.Errorf("%d other rounds", n)
+	}
+	// Another run begins anew, and what was answered in this one still counts.
+	again := Offer{Federation: "headlines", Run: "job-2", Round: 1, Attempt: 1, Base: "sha256:c"}
+	if _, ok, err := l.Find(again); ok || err != nil || l.Answered(again) != 2 {
+		t.Errorf("another run: %v, %d", err, l.Answered(again))
 	}
 	offer.Base = "sha256:b"
 	_, _, err := l.Find(offer)

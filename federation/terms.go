@@ -12,6 +12,7 @@ import (
 // Terms are what a federation's rounds have in common.
 type Terms struct {
 	Federation string        `json:"federation"`
+	Run        string        `json:"run"` // of the federation: its job; no two have the same
 	Purpose    string        `json:"purpose"`
 	Model      string        `json:"model"`
 	Layout     galley.Digest `json:"layout"` // of base and updates
@@ -48,6 +49,7 @@ func (t Terms) Validate() error {
 		has: func(string) bool { return true },
 	}
 	c.name("federation", t.Federation)
+	c.name("run", t.Run)
 	c.line("purpose", t.Purpose)
 	c.name("model", t.Model)
 	if _, err := galley.ParseDigest(string(t.Layout)); err != nil {

@@ -61,7 +61,7 @@ func WriteUpdate(w io.Writer, l Layout, before, after [][]float32, clip float64)
 
 // clipped returns the factor that brings norm down to clip; 0 is no bound.
 func clipped(norm, clip float64) float64 {
-	if clip == 0 || norm <= clip {
+	if !(clip > 0) || norm <= clip {
 		return 1
 	}
 	return clip / norm
