@@ -30,8 +30,9 @@ type (
 	}
 	// Published: the model is in the registry.
 	Published struct {
-		At  time.Time
-		Ref string
+		At       time.Time
+		Ref      string
+		Withheld string // why it is not to be chosen, if so
 	}
 	// Broke: the attempt ended with an error of its own making: the same
 	// error would come again.

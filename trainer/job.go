@@ -49,6 +49,7 @@ type Job struct {
 	Progress   Progress           `json:"progress"`
 	Metrics    map[string]float64 `json:"metrics,omitempty"` // latest on the validation split
 	Versions   []string           `json:"versions,omitempty"`
+	Withheld   string             `json:"withheld,omitempty"` // why the version is not to be chosen, if so
 	Error      *galley.Error      `json:"error,omitempty"`
 	Created    time.Time          `json:"created"`
 	Updated    time.Time          `json:"updated"`

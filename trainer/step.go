@@ -37,7 +37,7 @@ func Step(j Job, e Event) (Job, []Effect, error) {
 			return j, nil, nil
 		}
 		j.Phase, j.Updated = Succeeded, e.At
-		j.Versions = []string{e.Ref}
+		j.Versions, j.Withheld = []string{e.Ref}, e.Withheld
 		j.Progress.Step = j.Progress.Steps
 		return j, []Effect{CleanUp{}}, nil
 	case Broke:

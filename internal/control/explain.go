@@ -63,6 +63,9 @@ func (c *Control) Explain(ctx context.Context, id string) (Explanation, error) {
 		}
 	case trainer.Succeeded:
 		say("published as %s", strings.Join(j.Versions, ", "))
+		if j.Withheld != "" {
+			say("it did not become the candidate: %s", j.Withheld)
+		}
 	case trainer.Failed:
 		if j.Error != nil {
 			say("%s", j.Error.Error())

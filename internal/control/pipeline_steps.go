@@ -219,6 +219,20 @@ func (c *Control) measured(ctx context.Context, spec trainer.Spec) (v, against r
 	return v, against, err
 }
 
+// eligible refuses a version whose own job found that it is not to be chosen:
+// one with fewer bits that is slower here, or loses too much.
+func (c *Control) eligible(ctx context.Context, v registry.Version, alias string) error {
+	j, err := c.store.Job(ctx, v.Lineage.Job)
+	if galley.CodeOf(err) == galley.NotFound || err == nil && j.Withheld == "" {
+		return nil // imported, or nothing is said of it
+	}
+	if err != nil {
+		return err
+	}
+	return galley.Errorf(galley.FailedPrecondition, v.Ref(), "is not chosen by itself: %s", j.Withheld).
+		WithRemedy("promote it by name: galley models promote %s %s", v.Ref(), alias)
+}
+
 // promoteStep points an alias at a version through its gate, unless it points
 // there or this very step had it do so: someone may have rolled back since.
 func (c *Control) promoteStep(ctx context.Context, by galley.Actor, spec trainer.Spec, reason string) (e trainer.StepEnded, err error) {
@@ -231,6 +245,9 @@ func (c *Control) promoteStep(ctx context.Context, by galley.Actor, spec trainer
 		return e, err
 	}
 	e.Version = v.Ref()
+	if err := c.eligible(ctx, v, spec.Alias); err != nil {
+		return e, err
+	}
 	m, err := c.store.Outline(ctx, v.Name, v.Number)
 	if err != nil {
 		return e, err

@@ -254,6 +254,22 @@ func TestPipelineGate(t *testing.T) {
 	}
 }
 
+// What its own job found not fit to be chosen is not promoted.
+func TestPipelineWithheld(t *testing.T) {
+	w := newWorld(t, noOpener{}, 2)
+	w.add(t, "news", map[string]string{"train": rows})
+	file := "apiVersion: galley/v1\nkind: Pipeline\nname: pair\nsteps:\n" +
+		"  - {id: a, spec: {kind: Train, name: slow, task: text-mlm, data: {dataset: news}, recipe: {epochs: 1}, resources: {cpus: 1}}}\n" +
+		"  - {id: b, spec: {kind: Promote, version: '${a.version}', alias: next}}\n"
+	j := w.wait(t, w.submit(t, []byte(file)).ID)
+	if j.Phase != trainer.Failed || j.Error.Error() != "steps.b: slow@1: is not chosen by itself: it is slower — promote it by name: galley models promote slow@1 next" {
+		t.Fatalf("%+v %v", j, j.Error)
+	}
+	if e, err := w.Explain(t.Context(), j.Steps[0].Job); err != nil || !slices.Contains(e.Reasons, "it did not become the candidate: it is slower") {
+		t.Errorf("%+v %v", e, err)
+	}
+}
+
 // A server killed at random moments repeats no step of a pipeline.
 func TestPipelineKilledServers(t *testing.T) {
 	if testing.Short() {

@@ -196,7 +196,7 @@ func (c *Control) publish(ctx context.Context, o order) error {
 	if err := c.store.AppendLines(ctx, o.Job, []store.Line{{At: c.now(), Text: line}}); err != nil {
 		return err
 	}
-	_, err = c.step(ctx, o.Job, trainer.Published{At: c.now(), Ref: v.Ref()}, change{})
+	_, err = c.step(ctx, o.Job, trainer.Published{At: c.now(), Ref: v.Ref(), Withheld: o.Staged.Withheld}, change{})
 	return err
 }
 
