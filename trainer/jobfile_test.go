@@ -246,6 +246,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 
 func FuzzParseFile(f *testing.F) {
 	f.Add([]byte(shortest), "recipe.epochs=3")
+	f.Add([]byte(story), "steps.tune.spec.recipe.epochs=3")
 	f.Add([]byte("a: &x [*x]"), "a.b.c={d: [1]}")
 	f.Add([]byte("? [a]\n: b\n"), "=")
 	f.Fuzz(func(t *testing.T, file []byte, set string) {

@@ -78,9 +78,16 @@ func (c *checker) pipeline(s Spec, given func(path string) bool) {
 		if bad := c.stepID(i, step.ID, ids); bad {
 			at = fmt.Sprintf("steps[%d]", i)
 		}
+		if many := len(step.Needs); many > MaxSteps {
+			c.wrong(at+".needs", fmt.Sprintf("name at most %d", MaxSteps), "names %d steps", many)
+			return
+		}
 		c.stepNeeds(at, step, ids)
-		c.references(at+".spec.", step.Spec, s.Steps, ids)
 		c.step(at+".spec.", step.Spec, given)
+		if len(step.Spec.Teachers) > MaxTeachers {
+			return // which is a problem of its own
+		}
+		c.references(at+".spec.", step.Spec, s.Steps, ids)
 	}
 	if found := s.cycle(); found != nil {
 		c.wrong("steps."+found[0], "let one of them do without the other", "waits for itself: %s", galley.Clip(arrows(found), 500))

@@ -110,6 +110,8 @@ func TestPipelineMessages(t *testing.T) {
 		{"no steps", "apiVersion: galley/v1\nkind: Pipeline\nname: x\n",
 			`line 1, column 1: steps: is missing — write 1 to 100, as in steps: [{id: train, spec: {kind: Train, …}}]`, nil},
 		{"too many steps", many, `line 5, column 3: steps: has 101 steps — write 1 to 100`, nil},
+		{"too many needs", change("[measure]", "["+strings.Repeat("measure, ", MaxSteps)+"measure]"), `steps.release.needs: names 101 steps — name at most 100`, nil},
+		{"too many teachers", change("topic:prod]", strings.Repeat("a@1, ", 50000)+"topic:prod]"), `steps.distil.spec.teachers: names 50002 teachers`, nil},
 		{"no spec", "apiVersion: galley/v1\nkind: Pipeline\nname: x\nsteps: [{id: a}]\n",
 			`line 4, column 9: steps[0].spec: is missing — write what the step does, as in spec: {kind: Train, …}`, nil},
 		{"no id", change("id: pretrain", "needs: []"), `line 5, column 5: steps[0].id: is missing — give each step an id, as in id: train`, nil},
