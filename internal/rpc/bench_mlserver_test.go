@@ -254,7 +254,7 @@ func TestBenchMLServerMiniLM(t *testing.T) {
 // random, of which 99 % are answered within 100 ms, to 1.4 times that of
 // MLServer with the setting that it is fastest with.
 func TestBenchMLServerPoisson(t *testing.T) {
-	const repeats, requests, within, wanted = 3, 600, 100 * time.Millisecond, 1.4
+	const repeats, requests, within, wanted = 7, 600, 100 * time.Millisecond, 1.4
 	e := newEncoder(t, requests)
 	var fastest setting
 	best := 0.0
