@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"galley"
+	"galley/internal/durable"
 )
 
 // A file of numbers is a magic, the digest of what they are of, their count,
@@ -31,25 +32,18 @@ func header(of galley.Digest, count int64) []byte {
 func fileSize(count int64) int64 { return int64(headerSize) + 4*count + sha256.Size }
 
 // writeFile writes the numbers of which write gives one part after the other.
-func writeFile(path string, of galley.Digest, count int64, write func(part func([]float32) error) error) (err error) {
+func writeFile(path string, of galley.Digest, count int64, write func(part func([]float32) error) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
+	return durable.Replace(path, 0o600, func(f *os.File) error {
+		digest := sha256.New()
+		out := io.MultiWriter(f, digest)
+		if _, err := out.Write(header(of, count)); err != nil {
+			return err
 		}
-	}()
-	digest := sha256.New()
-	out := io.MultiWriter(f, digest)
-	_, err = out.Write(header(of, count))
-	var buffer []byte
-	if err == nil {
-		err = write(func(numbers []float32) error {
+		var buffer []byte
+		err := write(func(numbers []float32) error {
 			buffer = buffer[:0]
 			for _, x := range numbers {
 				buffer = binary.LittleEndian.AppendUint32(buffer, math.Float32bits(x))
@@ -57,14 +51,12 @@ func writeFile(path string, of galley.Digest, count int64, write func(part func(
 			_, err := out.Write(buffer)
 			return err
 		})
-	}
-	if err == nil {
+		if err != nil {
+			return err
+		}
 		_, err = f.Write(digest.Sum(nil))
-	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
-	}
-	return os.Rename(f.Name(), path)
+	})
 }
 
 var errDamaged = errors.New("is not what it was written as")
