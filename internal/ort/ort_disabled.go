@@ -47,5 +47,5 @@ func (r *Runtime) OpenFile(_ context.Context, path string, _ session.Options) (s
 
 func unavailable(subject string) error {
 	return galley.Errorf(galley.Unimplemented, subject, "this galley was built without cgo, so it cannot load ONNX Runtime").
-		WithRemedy("build with CGO_ENABLED=1 and a C compiler, or choose engine gorgonia")
+		WithRemedy("build with CGO_ENABLED=1 and a C compiler")
 }
