@@ -151,7 +151,7 @@ func TestOffersArePermitted(t *testing.T) {
 		t.Errorf("%v", effects)
 	}
 	o, ok := f.Round.Offer("a", began.Add(20*time.Minute))
-	if !ok || o.Within != 40*time.Minute || o.Mu != 0.1 || o.Clip != 2 || o.Base != f.Base {
+	if !ok || o.Within != 40*time.Minute || o.Mu != 0.1 || o.Clip != 2 || o.Base != f.Base || string(o.Recipe) != `{"epochs":1}` {
 		t.Fatalf("%+v", o)
 	}
 	// The agent's clock is an hour off; that is not what ends the round.
@@ -292,6 +292,9 @@ func TestTermsMistakes(t *testing.T) {
 		{func(t *Terms) { t.Clip = -1 }, "clip: is -1 — write a number from 0, for none, to 1e12"},
 		{func(t *Terms) { t.MaxNorm = 1e13 }, "max_norm: is 1e+13 — write a number from 0, for none, to 1e12"},
 		{func(t *Terms) { t.Metrics = []string{"loss", "loss"} }, `metrics: names "loss" twice — keep one`},
+		{func(t *Terms) { t.Recipe = []byte(`{"epochs":`) }, "recipe: is no JSON object — give the recipe of a job file, in JSON"},
+		{func(t *Terms) { t.Recipe = []byte("[]") }, "recipe: is no JSON object — give the recipe of a job file, in JSON"},
+		{func(t *Terms) { t.Recipe = make([]byte, 1<<20) }, "recipe: has 1048576 bytes; at most 16384 are possible — give the recipe of a job file, in JSON"},
 		{func(t *Terms) { t.Layout = "x" }, `layout: "x" is not a digest — give the digest of the model's layout`},
 	} {
 		terms := testTerms()

@@ -113,6 +113,10 @@ func (a Agreement) Permits(o Offer, answered int, now time.Time) error {
 		return galley.Errorf(galley.InvalidArgument, "offer", "has a clip of %g, a mu of %g and %d metrics", o.Clip, o.Mu, len(o.Metrics)).
 			WithRemedy("nothing is sent; ask the coordinator what happened")
 	}
+	if why := unfit(o.Recipe); why != "" {
+		return galley.Errorf(galley.InvalidArgument, "offer.recipe", "%s", why).
+			WithRemedy("nothing is sent; ask the coordinator what happened")
+	}
 	forbid := func(field, remedy, format string, args ...any) error {
 		e := galley.Errorf(galley.PermissionDenied, "agreement."+field, format, args...)
 		e.Remedy = remedy

@@ -146,6 +146,8 @@ func TestPermits(t *testing.T) {
 		{"requires", func(a *Agreement, _ *Offer) { a.Requires = []Capability{SecureAggregation} }, galley.PermissionDenied, "agreement.requires: wants secure-aggregation, and the round goes without"},
 		{"clip", func(_ *Agreement, o *Offer) { o.Clip = math.NaN() }, galley.InvalidArgument, "offer: has a clip of NaN"},
 		{"mu", func(_ *Agreement, o *Offer) { o.Mu = -1 }, galley.InvalidArgument, "a mu of -1"},
+		{"recipe", func(_ *Agreement, o *Offer) { o.Recipe = []byte("epochs: 1") }, galley.InvalidArgument, "offer.recipe: is no JSON object"},
+		{"large recipe", func(_ *Agreement, o *Offer) { o.Recipe = make([]byte, 1<<20) }, galley.InvalidArgument, "offer.recipe: has 1048576 bytes"},
 		{"protocol", func(_ *Agreement, o *Offer) { o.Protocol = 2 }, galley.Unimplemented, "protocol: the coordinator speaks version 2, this agent 1"},
 		{"capability", func(_ *Agreement, o *Offer) { o.Capabilities = []Capability{PrivacyBudget} }, galley.Unimplemented, `capabilities: the round needs "privacy-budget", which this agent does not have`},
 	} {

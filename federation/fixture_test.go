@@ -39,7 +39,7 @@ func testTerms() Terms {
 	return Terms{
 		Federation: "headlines", Run: "job-1", Purpose: "topics of headlines", Model: "news-topic", Layout: testLayout.Digest(),
 		Rounds: 3, Attempts: 3, Pause: time.Minute, Within: time.Hour, MinCohort: 2,
-		Strategy: FedAvg, Weighting: ByRows, MaxShare: 0.6, Metrics: []string{"loss"}, Seed: 7,
+		Strategy: FedAvg, Weighting: ByRows, MaxShare: 0.6, Metrics: []string{"loss"}, Seed: 7, Recipe: []byte(`{"epochs":1}`),
 	}
 }
 

@@ -50,7 +50,7 @@ func (m Member) barred(t Terms, present []string, at time.Time) string {
 	}
 	o := Offer{
 		Protocol: Protocol, Federation: t.Federation, Run: t.Run, Partner: m.Name, Agreement: m.Agreement.Digest(), Purpose: t.Purpose,
-		Model: t.Model, MinCohort: t.MinCohort, Mu: t.Mu, Clip: t.Clip, Weighting: t.Weighting, Metrics: t.Metrics, Capabilities: capabilities,
+		Model: t.Model, MinCohort: t.MinCohort, Mu: t.Mu, Clip: t.Clip, Weighting: t.Weighting, Metrics: t.Metrics, Recipe: t.Recipe, Capabilities: capabilities,
 	}
 	if err := m.Agreement.Permits(o, m.Answered, at); err != nil {
 		return fmt.Sprintf("%s: %s", galley.AsError(err).Subject, galley.AsError(err).Message)

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -57,6 +58,9 @@ type Offer struct {
 	Clip       float64       `json:"clip,omitempty"` // the update's longest L2 norm, 0 for none
 	Weighting  Weighting     `json:"weighting"`
 	Metrics    []string      `json:"metrics,omitempty"` // asked for beside the update
+	// Recipe is how to train: the recipe of a job file, in JSON. Permits bounds
+	// its size; the partner's trainer judges what it says, as that of any file.
+	Recipe json.RawMessage `json:"recipe,omitempty"`
 	// Within is the time left, counted by the agent's clock from when it has
 	// the offer: the clocks of two institutions need not agree.
 	Within       time.Duration `json:"within"`

@@ -124,7 +124,7 @@ func (r Round) Offer(partner string, now time.Time) (Offer, bool) {
 		Protocol: r.Protocol, Federation: r.Terms.Federation, Run: r.Terms.Run, Round: r.Number, Attempt: r.Attempt,
 		Partner: partner, Agreement: e.Agreement, Purpose: r.Terms.Purpose, Model: r.Terms.Model, Base: r.Base,
 		MinCohort: r.Terms.MinCohort, Strategy: r.Terms.Strategy, Mu: r.Terms.Mu, Clip: r.Terms.Clip,
-		Weighting: r.Terms.Weighting, Metrics: r.Terms.Metrics, Within: r.Deadline.Sub(now), Capabilities: r.Capabilities,
+		Weighting: r.Terms.Weighting, Metrics: r.Terms.Metrics, Recipe: r.Terms.Recipe, Within: r.Deadline.Sub(now), Capabilities: r.Capabilities,
 	}, true
 }
 

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -31,6 +32,9 @@ type Terms struct {
 	MaxNorm    float64       `json:"max_norm,omitempty"` // beyond which one is refused, 0 for none
 	Metrics    []string      `json:"metrics,omitempty"`
 	Seed       uint64        `json:"seed"` // of the sampling
+	// Recipe is how each partner trains: the recipe of a job file, in JSON. What
+	// it says is for the partners' trainers to judge; here it is carried.
+	Recipe json.RawMessage `json:"recipe,omitempty"`
 }
 
 // Bounds of terms.
@@ -38,6 +42,7 @@ const (
 	maxAttempts = 1000
 	maxWithin   = 30 * 24 * time.Hour
 	maxMu       = 1000
+	maxRecipe   = 16 << 10
 )
 
 // Validate checks terms.
@@ -74,7 +79,24 @@ func (t Terms) Validate() error {
 	}
 	t.checkStrategy(c)
 	c.metrics("metrics", t.Metrics)
+	if why := unfit(t.Recipe); why != "" {
+		c.wrong("recipe", "give the recipe of a job file, in JSON", "%s", why)
+	}
 	return c.problems.Clip().AsError("federation")
+}
+
+// unfit says why text cannot be a recipe, "" if it can, or is empty: nobody
+// trains then by what the terms say.
+func unfit(recipe json.RawMessage) string {
+	switch {
+	case len(recipe) == 0:
+		return ""
+	case len(recipe) > maxRecipe:
+		return fmt.Sprintf("has %d bytes; at most %d are possible", len(recipe), maxRecipe)
+	case recipe[0] != '{' || !json.Valid(recipe):
+		return "is no JSON object"
+	}
+	return ""
 }
 
 func (t Terms) checkStrategy(c *checker) {
