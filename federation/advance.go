@@ -10,8 +10,12 @@ import (
 )
 
 // Advance is the life of a federation as a pure function. What belongs to its
-// present round goes to Step. A federation that has ended changes no more.
+// present round goes to Step. A federation that has ended changes no more, unless
+// someone resumes it.
 func Advance(f Federation, event Event) (Federation, []Effect, error) {
+	if e, ok := event.(Resumed); ok {
+		return resume(f, e), nil, nil
+	}
 	if f.State != Running {
 		return f, nil, nil
 	}
@@ -141,14 +145,14 @@ func conclude(f Federation, effects []Effect) (Federation, []Effect, error) {
 	if r.Phase == Failed {
 		f.Attempt++
 		f.After = r.Ended.Add(f.Terms.Pause)
-		if f.Attempt >= f.Terms.Attempts {
+		if n := f.Attempt - f.Resumed; n >= f.Terms.Attempts {
 			f.State = Broken
-			f.Failure = fmt.Sprintf("round %d failed %d times, at last: %s", r.Number, f.Attempt, r.Failure)
+			f.Failure = fmt.Sprintf("round %d failed %d times, at last: %s", r.Number, n, r.Failure)
 			effects = append(effects, Finish{f.made()})
 		}
 		return f, effects, nil
 	}
-	f.Closed, f.Base, f.Attempt = r.Number, r.Aggregate, 0
+	f.Closed, f.Base, f.Attempt, f.Resumed = r.Number, r.Aggregate, 0, 0
 	for _, p := range r.Parts() {
 		if i, ok := f.find(p.Partner); ok {
 			f.Members[i].Answered++
@@ -177,8 +181,18 @@ func cancel(f Federation, e Cancelled) (Federation, []Effect, error) {
 			return f, nil, err
 		}
 		f.Round = nil
+		f.Attempt++ // none has its number again if the federation is resumed
 		effects = append(effects, KeepRound{r})
 	}
 	f.State, f.Updated, f.Failure = Ended, e.At, "cancelled: "+reason(e.Why)
 	return f, append(effects, Finish{f.made()}), nil
+}
+
+func resume(f Federation, e Resumed) Federation {
+	if f.State != Broken && f.State != Ended {
+		return f
+	}
+	f.State, f.Failure, f.Waiting = Running, "", ""
+	f.Resumed, f.After, f.Updated = f.Attempt, time.Time{}, e.At
+	return f
 }

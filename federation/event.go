@@ -70,6 +70,9 @@ type (
 		At  time.Time
 		Why string
 	}
+	// Resumed: someone has a federation go on that failed or was cancelled. The
+	// next round has all its attempts again; their numbers go on.
+	Resumed struct{ At time.Time }
 )
 
 func (Submitted) event()  {}
@@ -81,6 +84,7 @@ func (Broke) event()      {}
 func (Joined) event()     {}
 func (Reinstated) event() {}
 func (Cancelled) event()  {}
+func (Resumed) event()    {}
 
 // An Effect is what a change asks for. Each may be performed twice.
 type Effect interface{ effect() }

@@ -29,7 +29,8 @@ type Federation struct {
 	Closed  int           `json:"closed"`  // rounds that are part of Base
 	Base    galley.Digest `json:"base"`    // what the next round begins with
 	Round   *Round        `json:"round,omitempty"`
-	Attempt int           `json:"attempt"` // at the next round, that have ended
+	Attempt int           `json:"attempt"`           // at the next round, that have ended
+	Resumed int           `json:"resumed,omitempty"` // of them, those before someone last resumed the federation
 	After   time.Time     `json:"after,omitzero"`
 	Waiting string        `json:"waiting,omitempty"` // for what, where no round can be opened
 	Failure string        `json:"failure,omitempty"`
