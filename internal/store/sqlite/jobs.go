@@ -19,6 +19,16 @@ const maxID = 100
 // CreateJob stores a new job and returns it with generation 1. If there is a
 // job with its ID, the error is AlreadyExists.
 func (s *Store) CreateJob(ctx context.Context, j trainer.Job, c store.Commit) (trainer.Job, error) {
+	stored := j
+	err := s.update(ctx, j.ID, func(tx *sql.Tx) error {
+		var err error
+		stored, err = createJob(ctx, tx, j, c)
+		return err
+	})
+	return stored, err
+}
+
+func createJob(ctx context.Context, tx *sql.Tx, j trainer.Job, c store.Commit) (trainer.Job, error) {
 	if j.ID == "" || len(j.ID) > maxID {
 		return j, galley.Errorf(galley.InvalidArgument, "job", "an ID has 1 to %d bytes, not %d", maxID, len(j.ID))
 	}
@@ -27,44 +37,50 @@ func (s *Store) CreateJob(ctx context.Context, j trainer.Job, c store.Commit) (t
 	if err != nil {
 		return j, galley.Errorf(galley.InvalidArgument, j.ID, "cannot be stored: %w", err)
 	}
-	return j, s.update(ctx, j.ID, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `INSERT INTO jobs (id, phase, spec_digest, generation, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-			j.ID, string(j.Phase), string(j.SpecDigest), j.Generation, body)
-		if err != nil {
-			return err
-		}
-		if n, err := r.RowsAffected(); err != nil {
-			return err
-		} else if n == 0 {
-			return galley.Errorf(galley.AlreadyExists, j.ID, "there is such a job already")
-		}
-		return commit(ctx, tx, "job/"+j.ID, j.ID, j.Generation, c)
-	})
+	r, err := tx.ExecContext(ctx, `INSERT INTO jobs (id, phase, spec_digest, generation, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		j.ID, string(j.Phase), string(j.SpecDigest), j.Generation, body)
+	if err != nil {
+		return j, err
+	}
+	if n, err := r.RowsAffected(); err != nil {
+		return j, err
+	} else if n == 0 {
+		return j, galley.Errorf(galley.AlreadyExists, j.ID, "there is such a job already")
+	}
+	return j, commit(ctx, tx, "job/"+j.ID, j.ID, j.Generation, c)
 }
 
 // SaveJob stores a changed job and returns it with its next generation. The
 // job must have the generation that is stored; if another change came first,
 // the error is Aborted, and the caller reads the job and steps again.
 func (s *Store) SaveJob(ctx context.Context, j trainer.Job, c store.Commit) (trainer.Job, error) {
+	stored := j
+	err := s.update(ctx, j.ID, func(tx *sql.Tx) error {
+		var err error
+		stored, err = saveJob(ctx, tx, j, c)
+		return err
+	})
+	return stored, err
+}
+
+func saveJob(ctx context.Context, tx *sql.Tx, j trainer.Job, c store.Commit) (trainer.Job, error) {
 	expected := j.Generation
 	j.Generation++
 	body, err := json.Marshal(j)
 	if err != nil {
 		return j, galley.Errorf(galley.InvalidArgument, j.ID, "cannot be stored: %w", err)
 	}
-	return j, s.update(ctx, j.ID, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `UPDATE jobs SET phase = ?, spec_digest = ?, generation = ?, body = ? WHERE id = ? AND generation = ?`,
-			string(j.Phase), string(j.SpecDigest), j.Generation, body, j.ID, expected)
-		if err != nil {
-			return err
-		}
-		if n, err := r.RowsAffected(); err != nil {
-			return err
-		} else if n == 0 {
-			return jobConflict(ctx, tx, j.ID, expected)
-		}
-		return commit(ctx, tx, "job/"+j.ID, j.ID, j.Generation, c)
-	})
+	r, err := tx.ExecContext(ctx, `UPDATE jobs SET phase = ?, spec_digest = ?, generation = ?, body = ? WHERE id = ? AND generation = ?`,
+		string(j.Phase), string(j.SpecDigest), j.Generation, body, j.ID, expected)
+	if err != nil {
+		return j, err
+	}
+	if n, err := r.RowsAffected(); err != nil {
+		return j, err
+	} else if n == 0 {
+		return j, jobConflict(ctx, tx, j.ID, expected)
+	}
+	return j, commit(ctx, tx, "job/"+j.ID, j.ID, j.Generation, c)
 }
 
 func jobConflict(ctx context.Context, tx *sql.Tx, id string, expected int64) error {

@@ -68,7 +68,7 @@ func owned(ctx context.Context, tx *sql.Tx, aggregate, subject string) (kind, na
 	case "report": // its subject is the version that it is about
 		ref, err := galley.ParseRef(subject)
 		return ownedModel, ref.Name, err
-	case "job":
+	case "job", "federation":
 		err := tx.QueryRowContext(ctx, `SELECT coalesce(json_extract(CAST(body AS TEXT), '$.spec.name'), '') FROM jobs WHERE id = ?`, rest).Scan(&name)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = noJob(rest)

@@ -11,15 +11,17 @@ import (
 
 // referring are the rows that name blobs: versions their artifacts and
 // parents, datasets their records, jobs that may still run their parents,
-// pending effects what they are to publish, uploads themselves. Each digest
+// pending effects what they are to publish, federations what their next weights
+// are made of, uploads themselves. Each digest
 // in them counts, whatever it is of: a blob too many is kept rather than one
 // too few.
 var referring = map[string]string{
-	"versions": `SELECT body FROM versions`,
-	"datasets": `SELECT manifest FROM datasets`,
-	"jobs":     `SELECT body FROM jobs WHERE phase <> 'succeeded'`,
-	"effects":  `SELECT payload FROM effects WHERE done = 0`,
-	"uploads":  `SELECT digest FROM uploads`,
+	"versions":    `SELECT body FROM versions`,
+	"datasets":    `SELECT manifest FROM datasets`,
+	"jobs":        `SELECT body FROM jobs WHERE phase <> 'succeeded'`,
+	"effects":     `SELECT payload FROM effects WHERE done = 0`,
+	"federations": `SELECT holds FROM federations WHERE job IN (SELECT id FROM jobs WHERE phase <> 'succeeded')`,
+	"uploads":     `SELECT digest FROM uploads`,
 }
 
 var digestInText = regexp.MustCompile(`sha256:[0-9a-f]{64}`)

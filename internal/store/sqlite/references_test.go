@@ -8,6 +8,7 @@ var notReferring = map[string]bool{
 	"reports":          true,                                                       // hold their own content
 	"deleted_versions": true, "job_lines": true, "audit": true, "audit_head": true, // tell of what was
 	"experiments": true, "experiment_totals": true, "outcomes": true, "prediction_key": true,
+	"partners": true, "agreements": true, "memberships": true, "rounds": true, // what an open round needs, federations name
 	"tokens": true, "owners": true, "gates": true, "schema_version": true, "sqlite_sequence": true,
 }
 

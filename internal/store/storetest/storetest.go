@@ -13,6 +13,7 @@ import (
 	"galley/dataset"
 	"galley/evals"
 	"galley/experiment"
+	"galley/federation"
 	"galley/internal/audit"
 	"galley/internal/auth"
 	"galley/internal/store"
@@ -58,6 +59,19 @@ type Store interface {
 	References(ctx context.Context, named func(galley.Digest)) error
 	AddUpload(ctx context.Context, d galley.Digest, at time.Time) error
 	ForgetUploads(ctx context.Context, before time.Time) error
+	EnrolPartner(ctx context.Context, p store.Partner, replace bool, c store.Commit) (store.Partner, error)
+	SetRevoked(ctx context.Context, name, why string, c store.Commit) (store.Partner, error)
+	Partners(ctx context.Context) ([]store.Partner, error)
+	JoinFederation(ctx context.Context, m store.Membership, file []byte, c store.Commit) error
+	Memberships(ctx context.Context, partner, federationName string) ([]store.Membership, error)
+	Agreement(ctx context.Context, d galley.Digest) (store.Agreement, error)
+	CreateFederation(ctx context.Context, j trainer.Job, f federation.Federation, c store.Commit) (trainer.Job, store.Federation, error)
+	SaveFederation(ctx context.Context, ch store.FederationChange) (store.Federation, *trainer.Job, error)
+	Federation(ctx context.Context, job string) (store.Federation, error)
+	Rounds(ctx context.Context, job string, limit int) ([]store.Round, error)
+	Round(ctx context.Context, job string, number, attempt int) (store.Round, error)
+	ClosedRounds(ctx context.Context, job string, f func(store.Round) error) error
+	AmendRound(ctx context.Context, job string, r store.Round) (store.Round, error)
 }
 
 // Run runs the suite. open returns an empty store that is closed when its
@@ -94,6 +108,9 @@ func Run(t *testing.T, open func(testing.TB) Store) {
 		{"Experiments", testExperiments},
 		{"ExperimentRouting", testExperimentRouting},
 		{"Outcomes", testOutcomes},
+		{"Partners", testPartners},
+		{"Federations", testFederations},
+		{"Rounds", testRounds},
 		{"ConcurrentOutcomes", testConcurrentOutcomes},
 		{"ConcurrentSaves", testConcurrentSaves},
 		{"ConcurrentPromotions", testConcurrentPromotions},
