@@ -101,7 +101,7 @@ func TestDistillMessages(t *testing.T) {
 		{"model", shortestDistill + "model: {layers: 2}\n",
 			`line 7, column 8: model: goes with kind: Train, and the file is of kind: Distill — describe the student: student: {layers: 1, hidden: 64}, or student: {from: VERSION}`},
 		{"from", shortestDistill + "from: a@1\n",
-			`line 7, column 7: from: goes with kind: Train or Quantize, and the file is of kind: Distill — describe the student: student: {layers: 1, hidden: 64}, or student: {from: VERSION}`},
+			`line 7, column 7: from: goes with kind: Train or Quantize or Federate, and the file is of kind: Distill — describe the student: student: {layers: 1, hidden: 64}, or student: {from: VERSION}`},
 		{"method", shortestDistill + "method: dynamic\n",
 			`line 7, column 9: method: goes with kind: Quantize, and the file is of kind: Distill — leave it out`},
 		{"teachers of kind Train", shortest + "teachers: [a@1]\n",

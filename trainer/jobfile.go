@@ -54,6 +54,9 @@ func (h head) decode(doc *strictyaml.Document) (Spec, strictyaml.Problems) {
 			m.NGrams = NGrams{} // sizes of a table that there is not
 		}
 	}
+	if s.Kind == KindFederate && s.Federation == "" {
+		s.Federation = s.Name
+	}
 	return s, nil
 }
 
@@ -97,6 +100,8 @@ func (h head) defaults() Spec {
 		return defaultDistill(h.Task, h.studentFrom != "")
 	case KindQuantize:
 		return defaultQuantize()
+	case KindFederate:
+		return defaultFederate()
 	case KindEval, KindPromote:
 		return defaultMeasure(h.Kind)
 	default:

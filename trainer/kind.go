@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-// The kinds of job files. Those up to Quantize make a model.
+// The kinds of job files. Those up to Federate make a model.
 const (
 	KindTrain    = "Train"    // from labels, or from texts alone
 	KindDistill  = "Distill"  // from other models' answers, and labels
 	KindQuantize = "Quantize" // the same model with fewer bits
+	KindFederate = "Federate" // from labels that stay with partner institutions
 	KindPipeline = "Pipeline" // steps of the other kinds
 	KindEval     = "Eval"     // a step: measure a version
 	KindPromote  = "Promote"  // a step: point an alias at a version
@@ -19,14 +20,20 @@ const (
 // kinds are those of this build, stepKinds those of a pipeline's steps,
 // laterKinds the others of the format.
 var (
-	modelKinds = []string{KindTrain, KindDistill, KindQuantize}
-	kinds      = []string{KindTrain, KindDistill, KindQuantize, KindPipeline}
-	stepKinds  = []string{KindTrain, KindDistill, KindQuantize, KindEval, KindPromote}
-	laterKinds = []string{"Federate", "Search"}
+	modelKinds = []string{KindTrain, KindDistill, KindQuantize, KindFederate}
+	kinds      = []string{KindTrain, KindDistill, KindQuantize, KindFederate, KindPipeline}
+	stepKinds  = []string{KindTrain, KindDistill, KindQuantize, KindFederate, KindEval, KindPromote}
+	laterKinds = []string{"Search"}
 )
 
-// trainingKinds are those whose attempts train.
-var trainingKinds = []string{KindTrain, KindDistill}
+// attemptKinds are those that run as attempts, for which there have to be
+// resources; trainingKinds those whose attempts train; recipeKinds those that
+// say how to.
+var (
+	attemptKinds  = []string{KindTrain, KindDistill, KindQuantize}
+	trainingKinds = []string{KindTrain, KindDistill}
+	recipeKinds   = []string{KindTrain, KindDistill, KindFederate}
+)
 
 // kindFields are the fields that not every kind has, and those that do.
 var kindFields = []struct {
@@ -43,7 +50,7 @@ var kindFields = []struct {
 	{"data.columns", modelKinds},
 	{"data.fraction", trainingKinds},
 	{"data.split", []string{KindEval, KindPromote}},
-	{"from", []string{KindTrain, KindQuantize}},
+	{"from", []string{KindTrain, KindQuantize, KindFederate}},
 	{"model", []string{KindTrain}},
 	{"data.unlabelled", []string{KindDistill}},
 	{"teachers", []string{KindDistill}},
@@ -56,17 +63,39 @@ var kindFields = []struct {
 	{"activations", []string{KindQuantize}},
 	{"calibration", []string{KindQuantize}},
 	{"max_drop", []string{KindQuantize}},
-	{"recipe", trainingKinds},
+	{"federation", []string{KindFederate}},
+	{"purpose", []string{KindFederate}},
+	{"partners", []string{KindFederate}},
+	{"rounds", []string{KindFederate}},
+	{"strategy", []string{KindFederate}},
+	{"mu", []string{KindFederate}},
+	{"min_cohort", []string{KindFederate}},
+	{"deadline", []string{KindFederate}},
+	{"sample", []string{KindFederate}},
+	{"enough", []string{KindFederate}},
+	{"weighting", []string{KindFederate}},
+	{"max_share", []string{KindFederate}},
+	{"clip", []string{KindFederate}},
+	{"max_norm", []string{KindFederate}},
+	{"metrics", []string{KindFederate}},
+	{"attempts", []string{KindFederate}},
+	{"pause", []string{KindFederate}},
+	{"recipe", recipeKinds},
+	{"recipe.early_stop", trainingKinds}, // a partner's validation selects nothing
+	{"recipe.validate_every", trainingKinds},
 	{"engine", modelKinds},
-	{"resources", modelKinds},
-	{"priority", modelKinds},
-	{"needs", modelKinds},
-	{"retries", modelKinds},
+	{"resources", attemptKinds},
+	{"priority", attemptKinds},
+	{"needs", attemptKinds},
+	{"retries", attemptKinds},
 	{"version", []string{KindEval, KindPromote}},
 	{"against", []string{KindEval}},
 	{"alias", []string{KindPromote}},
 	{"steps", []string{KindPipeline}},
 }
+
+// runsAttempts reports whether jobs of the spec run as attempts.
+func (s Spec) runsAttempts() bool { return slices.Contains(attemptKinds, s.Kind) }
 
 // trains reports whether an attempt of the spec trains.
 func (s Spec) trains() bool { return slices.Contains(trainingKinds, s.Kind) }

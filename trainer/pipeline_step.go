@@ -203,7 +203,11 @@ func stepPipeline(j Job, e Event) (Job, error) {
 		}
 		j.Phase, j.Error, j.Updated = Running, nil, e.At
 		for i := range j.Steps {
-			if s := &j.Steps[i]; s.Phase != Succeeded {
+			s := &j.Steps[i]
+			if s.Phase == Cancelled && j.Spec.Steps[i].Spec.Kind == KindFederate {
+				s.Job, s.SpecDigest = "", "" // rounds that were ended are not taken up: others begin
+			}
+			if s.Phase != Succeeded {
 				s.Phase, s.Error, s.Resuming = Queued, nil, s.Job != ""
 			}
 		}

@@ -26,20 +26,28 @@ type (
 )
 
 func (c *checker) ranges(s Spec) {
-	wholes := []whole{
-		{"resources.cpus", s.Resources.CPUs, 1, 1024},
-		{"resources.gpus", s.Resources.GPUs, 0, 0},
-		{"priority", s.Priority, 0, 100},
-		{"retries", s.Retries, 0, maxRetries},
-	}
+	var wholes []whole
 	var reals []real
+	add := func(w []whole, r []real) { wholes, reals = append(wholes, w...), append(reals, r...) }
 	if s.trains() {
-		w, r := trainingRanges(s)
-		wholes, reals = append(w, wholes...), r
+		add(networkRanges(s))
+	}
+	if slices.Contains(recipeKinds, s.Kind) {
+		add(recipeRanges(s))
 	}
 	if s.Kind == KindQuantize {
-		w, r := quantizeRanges(s)
-		wholes, reals = append(w, wholes...), r
+		add(quantizeRanges(s))
+	}
+	if s.Kind == KindFederate {
+		add(federateRanges(s.Federate))
+	}
+	if s.runsAttempts() {
+		add([]whole{
+			{"resources.cpus", s.Resources.CPUs, 1, 1024},
+			{"resources.gpus", s.Resources.GPUs, 0, 0},
+			{"priority", s.Priority, 0, 100},
+			{"retries", s.Retries, 0, maxRetries},
+		}, nil)
 	}
 	if s.Kind == KindDistill {
 		reals = append(reals, real{"temperature", s.Temperature, 0, maxTemperature, true}, real{"alpha", s.Alpha, 0, 1, false},
@@ -57,19 +65,12 @@ func (c *checker) ranges(s Spec) {
 // answers are as likely as any.
 const maxTemperature = 100
 
-// trainingRanges are the numbers of a spec that trains.
-func trainingRanges(s Spec) ([]whole, []real) {
-	m, r, o, at := s.Architecture(), s.Recipe, s.Recipe.Optimizer, s.section()+"."
+// networkRanges are the numbers of a spec that trains, but for its recipe's.
+func networkRanges(s Spec) ([]whole, []real) {
+	m, at := s.Architecture(), s.section()+"."
 	wholes := []whole{
 		{at + "max_length", m.MaxLength, 4, 8192},
 		{at + "ngrams.orders", m.NGrams.Orders, 0, 5},
-		{"recipe.epochs", r.Epochs, 1, 10_000},
-		{"recipe.max_steps", r.MaxSteps, 0, 100_000_000},
-		{"recipe.batch_size", r.BatchSize, 1, 4096},
-		{"recipe.accumulate", r.Accumulate, 1, 1024},
-		{"recipe.early_stop", r.EarlyStop, 0, 1000},
-		{"recipe.validate_every", r.ValidateEvery, 0, 1_000_000},
-		{"recipe.checkpoint_every", r.CheckpointEvery, 1, 1_000_000},
 	}
 	if s.Start() == "" {
 		wholes = append(wholes,
@@ -87,9 +88,22 @@ func trainingRanges(s Spec) ([]whole, []real) {
 			whole{at + "ngrams.width", m.NGrams.Width, 1, 4096},
 		)
 	}
+	return wholes, []real{{"data.fraction", s.Data.Fraction, 0, 1, true}, {at + "dropout", m.Dropout, 0, 0.9, false}}
+}
+
+// recipeRanges are the numbers of a recipe.
+func recipeRanges(s Spec) ([]whole, []real) {
+	r, o := s.Recipe, s.Recipe.Optimizer
+	wholes := []whole{
+		{"recipe.epochs", r.Epochs, 1, 10_000},
+		{"recipe.max_steps", r.MaxSteps, 0, 100_000_000},
+		{"recipe.batch_size", r.BatchSize, 1, 4096},
+		{"recipe.accumulate", r.Accumulate, 1, 1024},
+		{"recipe.early_stop", r.EarlyStop, 0, 1000},
+		{"recipe.validate_every", r.ValidateEvery, 0, 1_000_000},
+		{"recipe.checkpoint_every", r.CheckpointEvery, 1, 1_000_000},
+	}
 	reals := []real{
-		{"data.fraction", s.Data.Fraction, 0, 1, true},
-		{at + "dropout", m.Dropout, 0, 0.9, false},
 		{"recipe.optimizer.lr", o.LR, 0, 10, true},
 		{"recipe.optimizer.beta1", o.Beta1, 0, 0.99999, false},
 		{"recipe.optimizer.beta2", o.Beta2, 0, 0.9999999, false},
@@ -103,7 +117,7 @@ func trainingRanges(s Spec) ([]whole, []real) {
 		{"recipe.label_smoothing", r.LabelSmoothing, 0, 0.9, false},
 		{"recipe.token_dropout", r.TokenDropout, 0, 0.9, false},
 	}
-	if s.Task == TextMLM {
+	if s.Task == TextMLM && s.trains() {
 		reals = append(reals, real{"recipe.mask_rate", r.MaskRate, 0, 0.9, true})
 	}
 	for _, label := range slices.Sorted(maps.Keys(r.ClassWeights.Values)) {

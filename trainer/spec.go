@@ -30,6 +30,7 @@ type Spec struct {
 	Model      Model  `yaml:"model" json:"model,omitzero"`
 	Distill
 	Quantize
+	Federate
 	Measure
 	Pipeline
 	Recipe    Recipe    `yaml:"recipe" json:"recipe,omitzero"`

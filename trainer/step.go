@@ -12,9 +12,12 @@ import (
 // off. An event that makes no sense in the job's phase is refused with an
 // error, and the job stays as it was.
 func Step(j Job, e Event) (Job, []Effect, error) {
-	if j.Spec.Kind == KindPipeline {
+	switch j.Spec.Kind {
+	case KindPipeline:
 		j, err := stepPipeline(j, e)
 		return j, nil, err
+	case KindFederate:
+		return stepFederate(j, e)
 	}
 	j.Attempts = append([]Attempt(nil), j.Attempts...)
 	j.Metrics = maps.Clone(j.Metrics)

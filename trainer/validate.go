@@ -40,6 +40,8 @@ func (s Spec) validate(place func(path, message, remedy string) strictyaml.Probl
 		c.distill(s)
 	case KindQuantize:
 		c.quantize(s, given)
+	case KindFederate:
+		c.federate(s)
 	case KindEval, KindPromote:
 		c.measure(s)
 	case KindPipeline:
@@ -47,6 +49,8 @@ func (s Spec) validate(place func(path, message, remedy string) strictyaml.Probl
 	}
 	if s.makesVersion() {
 		c.ranges(s)
+	}
+	if s.runsAttempts() {
 		c.schedule(s)
 	}
 	return c.problems
