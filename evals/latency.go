@@ -28,27 +28,52 @@ const (
 // in milliseconds.
 type timings [][]float64
 
-// measureLatency asks the models for one text at a time, one after the other.
-// Of several models each text is asked in turns, the first one changing, and
-// again in further rounds: what disturbs the machine for a while disturbs them
-// alike.
+// measureLatency asks the models for one text at a time.
 func measureLatency(ctx context.Context, models []Contender, texts []string) ([]timings, error) {
-	took := make([]timings, len(models))
+	runs := make([]Request, len(models))
 	for k, m := range models {
-		took[k] = make(timings, len(texts))
-		for i := range min(warmUp, len(texts)) {
-			if _, err := ask(ctx, m.Predictor, texts[i:i+1], m.Name); err != nil {
+		runs[k] = func(ctx context.Context, i int) error {
+			_, err := ask(ctx, m.Predictor, texts[i:i+1], m.Name)
+			return err
+		}
+	}
+	return inTurns(ctx, runs, len(texts))
+}
+
+// A Request asks a model for number i of some inputs.
+type Request func(ctx context.Context, i int) error
+
+// LatencyRatios compares how long one model takes for each of n inputs with how
+// long another does, asked in turns: LatencyMedian and LatencyTail, own over
+// other, as a report has them. It is for models that are no Predictor.
+func LatencyRatios(ctx context.Context, n int, own, other Request) (map[string]Metric, error) {
+	took, err := inTurns(ctx, []Request{own, other}, n)
+	if err != nil {
+		return nil, err
+	}
+	return ratios(took[0], took[1]), nil
+}
+
+// inTurns asks models for one input at a time, one after the other. Of several
+// models each input is asked in turns, the first one changing, and again in
+// further rounds: what disturbs the machine for a while disturbs them alike.
+func inTurns(ctx context.Context, models []Request, n int) ([]timings, error) {
+	took := make([]timings, len(models))
+	for k, request := range models {
+		took[k] = make(timings, n)
+		for i := range min(warmUp, n) {
+			if err := request(ctx, i); err != nil {
 				return nil, err
 			}
 		}
 	}
 	began := time.Now()
 	for round := 0; round < 1 || len(models) > 1 && (round < leastRounds || round < mostRounds && time.Since(began) < roundsWithin); round++ {
-		for i := range texts {
+		for i := range n {
 			for turn := range models {
 				k := (turn + i + round) % len(models)
 				start := time.Now()
-				if _, err := ask(ctx, models[k].Predictor, texts[i:i+1], models[k].Name); err != nil {
+				if err := models[k](ctx, i); err != nil {
 					return nil, err
 				}
 				took[k][i] = append(took[k][i], float64(time.Since(start))/float64(time.Millisecond))

@@ -179,12 +179,12 @@ func (a *attempt) run(ctx context.Context) (engine.Result, error) {
 	if err != nil {
 		return engine.Result{}, err
 	}
-	return a.finish(f)
+	return a.finish(ctx, f)
 }
 
 // finish tells the outcome, writes the bundle and says whether it may become
 // the candidate.
-func (a *attempt) finish(f *form) (engine.Result, error) {
+func (a *attempt) finish(ctx context.Context, f *form) (engine.Result, error) {
 	if err := f.write(a, filepath.Join(a.workDir, bundleFolder)); err != nil {
 		return engine.Result{}, err
 	}
@@ -192,8 +192,11 @@ func (a *attempt) finish(f *form) (engine.Result, error) {
 	for _, line := range f.lines() {
 		a.steps.note(line)
 	}
-	if ratio, slower := f.slower(); slower {
-		result.Withheld = fmt.Sprintf("it is slower than %s on this machine: %.2fx of its median latency at batch 1 [%.2f, %.2f]", a.spec.From, ratio.Value, ratio.Low, ratio.High)
+	var err error
+	if result.Withheld, err = a.withheld(ctx, f); err != nil {
+		return engine.Result{}, err
+	}
+	if result.Withheld != "" {
 		a.steps.note(result.Withheld)
 	}
 	a.steps.finish(result.Metrics)

@@ -154,10 +154,3 @@ func (f *form) drop() float64 { return 0 - 100*f.beside.Difference.Value }
 
 // ratio is the median latency at batch 1 over that of the float model.
 func (f *form) ratio() evals.Metric { return f.beside.Ratios[evals.LatencyMedian] }
-
-// slower tells whether a form whose aim is speed lacks it. The other methods
-// aim at size.
-func (f *form) slower() (evals.Metric, bool) {
-	ratio := f.ratio()
-	return ratio, (f.options.Method == Dynamic || f.options.Method == Static) && ratio.Low > 1
-}
