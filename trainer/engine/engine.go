@@ -39,6 +39,16 @@ type Request struct {
 	Parent  string            `json:"parent,omitempty"` // folder of the bundle that the job goes on from
 	WorkDir string            `json:"work_dir"`         // the job's own, kept between attempts
 
+	// Federated is set where a partner trains its part of a federated round:
+	// the spec is of kind Train, see trainer.Local, and Parent has the weights
+	// that the round begins with in its graph.
+	//
+	// A request of kind Federate trains nothing: it makes the version of what the
+	// rounds made, whose weights Parent has in its graph. The driver blends the
+	// branches anew on the validation split, measures there, and writes the
+	// bundle.
+	Federated *Federated `json:"federated,omitempty"`
+
 	// Of kind Distill:
 	Teachers   []Teacher `json:"teachers,omitempty"`
 	Unlabelled *Source   `json:"unlabelled,omitempty"` // what Data.Unlabelled names
@@ -46,6 +56,18 @@ type Request struct {
 	// again; "" if there is none. What lies in it may be damaged or gone at any
 	// time.
 	Cache string `json:"cache,omitempty"`
+}
+
+// Federated is what a partner's training has beside its recipe. The graph, its
+// labels in their order, the weighing of its n-grams and its blend are the
+// parent's, whatever the partner's rows are like; rows of other labels are an
+// error. The result has the weights of the last step, since a partner's
+// validation selects nothing, and metrics of these if there is a validation
+// split.
+type Federated struct {
+	// Mu weighs the proximal term of the loss (FedProx, Li et al., 2020): it
+	// gains mu/2·|w-w0|², where w0 are the parent's weights. 0 is for none.
+	Mu float64 `json:"mu,omitempty"`
 }
 
 // A Teacher is a model that a student learns from.

@@ -25,6 +25,7 @@ type classification struct {
 	classes   objective.Classes
 	recipe    trainer.Recipe
 	blend     blend // of the last validation, or of the best once settled
+	even      bool  // validation counts both branches alike, and fits no blend
 }
 
 func newClassification(m *graph.Model, in task.Inputs, tokenizer *text.Tokenizer, length int, data *dataset.Manifest, r trainer.Recipe) (*classification, error) {
@@ -118,6 +119,9 @@ func (c *classification) branches() []string {
 // validate blends the branches and scores by accuracy; the loss settles ties.
 func (c *classification) validate(ctx context.Context, e *evaluator, batches func(yield func([]example, error) bool)) (map[string]float64, float64, error) {
 	s := newScoring(c.labels, len(c.branches()))
+	if c.even {
+		s.most = 0
+	}
 	for batch, err := range batches {
 		if err != nil {
 			return nil, 0, err

@@ -33,6 +33,9 @@ func (d Driver) Version() string { return d.Opener.Runtime() }
 
 // Train runs an attempt; see engine.Driver.
 func (d Driver) Train(ctx context.Context, r engine.Request, report func(engine.Event)) (engine.Result, error) {
+	if r.Spec.Kind == trainer.KindFederate {
+		return d.settle(ctx, r)
+	}
 	if err := os.MkdirAll(filepath.Join(r.WorkDir, checkpointFolder), 0o755); err != nil {
 		return engine.Result{}, err
 	}
@@ -58,11 +61,23 @@ func (d Driver) newTrial(ctx context.Context, r engine.Request, s *splits, repor
 			return nil, err
 		}
 	}
+	if r.Federated != nil {
+		var err error
+		if r.Data, err = parentsLabels(r.Data, p); err != nil {
+			return nil, err
+		}
+	}
 	tokenizer, err := tokenizerFor(ctx, r, p, s.train, report)
 	if err != nil {
 		return nil, err
 	}
-	problem, config, err := newProblem(r, p, tokenizer, s.train)
+	var problem problem
+	var config *task.Config
+	if r.Federated != nil {
+		problem, config, err = newFederated(r, p)
+	} else {
+		problem, config, err = newProblem(r, p, tokenizer, s.train)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +87,7 @@ func (d Driver) newTrial(ctx context.Context, r engine.Request, s *splits, repor
 			return nil, err
 		}
 	}
-	t := &trial{request: r, splits: s, problem: problem, config: config, tokenizer: tokenizer, report: report}
+	t := &trial{request: r, splits: s, problem: problem, config: config, tokenizer: tokenizer, report: report, spec: r.Spec.Digest()}
 	training, validation, err := problem.models()
 	if err != nil {
 		t.close()
@@ -83,6 +98,10 @@ func (d Driver) newTrial(ctx context.Context, r engine.Request, s *splits, repor
 	if t.learner, err = newLearner(ctx, d.Opener, training, r.Spec.Recipe, tables, threads); err != nil {
 		t.close()
 		return nil, err
+	}
+	if f := r.Federated; f != nil {
+		t.spec = t.learner.params.begunWith(t.spec, f.Mu)
+		t.learner.hold(f.Mu)
 	}
 	if t.evaluator, err = newEvaluator(ctx, d.Opener, validation, t.learner.params, threads); err != nil {
 		t.close()

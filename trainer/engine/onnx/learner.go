@@ -30,6 +30,9 @@ type learner struct {
 	threads int
 	optim   trainer.Optimizer
 	steps   int // optimizer steps done
+
+	anchor []float32 // the weights that a proximal term holds the others to; nil without one
+	mu     float64   // of that term
 }
 
 // A table is a parameter whose gradient comes as rows.
@@ -163,6 +166,10 @@ func (l *learner) step(ctx context.Context, feeds []feed, seed uint64, rate, cli
 	}
 	grads := l.params.grads
 	if len(feeds) > 1 {
+		grads = l.sums
+	}
+	if l.anchor != nil {
+		loss += l.proximal(grads)
 		grads = l.sums
 	}
 	norm = math.Sqrt(kernel.SumSquares(grads, l.threads))

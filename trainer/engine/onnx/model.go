@@ -34,8 +34,9 @@ func encoderOf(m trainer.Model, vocabulary int) architecture.TextEncoder {
 
 // A parent is the model that a job goes on from.
 type parent struct {
-	labels    []string // that its head tells apart, if it has one
-	maxLength int      // tokens that it takes
+	config    *task.Config // nil for an outside graph that nobody described
+	labels    []string     // that its head tells apart, if it has one
+	maxLength int          // tokens that it takes
 	tokenizer tokenizer
 	model     *graph.Model
 	encoder   *architecture.TextEncoder // nil for a graph that galley did not build
@@ -62,7 +63,7 @@ func openParent(dir string) (*parent, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.labels, p.maxLength = config.Labels, config.MaxLength
+		p.config, p.labels, p.maxLength = config, config.Labels, config.MaxLength
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, galley.Errorf(galley.FailedPrecondition, task.ConfigFile, "%w", err)
 	}

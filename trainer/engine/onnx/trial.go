@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"galley"
 	"galley/dataset"
 	"galley/feature/text"
 	"galley/task"
@@ -38,6 +39,7 @@ type trial struct {
 	problem   problem
 	config    *task.Config
 	tokenizer tokenizer
+	spec      galley.Digest // that checkpoints are of
 	learner   *learner
 	evaluator *evaluator
 	train     *dataset.Loader[example]
@@ -76,11 +78,16 @@ func (t *trial) makeLoaders() (err error) {
 	if err != nil || t.splits.valid == nil {
 		return err
 	}
-	t.valid, err = dataset.NewLoader(t.splits.valid, dataset.LoaderOptions[example]{
+	t.valid, err = t.validationLoader()
+	return err
+}
+
+func (t *trial) validationLoader() (*dataset.Loader[example], error) {
+	r := t.request.Spec.Recipe
+	return dataset.NewLoader(t.splits.valid, dataset.LoaderOptions[example]{
 		Encode: t.problem.encode, BatchSize: max(r.BatchSize, 32), BucketWindow: window,
 		Shuffle: t.splits.valid.Len() > mostBlendRows(len(t.request.Data.Labels)), Seed: validationOrder,
 	})
-	return err
 }
 
 func (t *trial) stepsPerEpoch() int {
@@ -213,7 +220,10 @@ func (t *trial) afterStep(ctx context.Context, epochEnded bool) error {
 	r := t.request.Spec.Recipe
 	last := t.state.Step >= t.steps()
 	validates := epochEnded
-	if r.ValidateEvery > 0 {
+	switch {
+	case t.request.Federated != nil: // the last step is the result, and measured alone
+		validates = false
+	case r.ValidateEvery > 0:
 		validates = t.state.Step%r.ValidateEvery == 0
 	}
 	if t.valid != nil && (validates || last) {
@@ -310,7 +320,7 @@ func (t *trial) save() error {
 
 // restore takes up the newest checkpoint of this spec that is whole.
 func (t *trial) restore() error {
-	t.state = checkpoint.State{Spec: t.request.Spec.Digest(), Layout: t.learner.params.layout}
+	t.state = checkpoint.State{Spec: t.spec, Layout: t.learner.params.layout}
 	names, err := checkpoint.List(t.checkpoints(), stepPrefix)
 	if err != nil {
 		return err
