@@ -66,6 +66,7 @@ type Lineage struct {
 	DistilledFrom    []Teacher     `json:"distilled_from,omitempty"`
 	Unlabelled       string        `json:"unlabelled,omitempty"` // name@n
 	UnlabelledDigest galley.Digest `json:"unlabelled_digest,omitempty"`
+	Federation       *Federation   `json:"federation,omitempty"` // of a version that partners trained
 	Engine           string        `json:"engine,omitempty"`
 	EngineVersion    string        `json:"engine_version,omitempty"`
 	Revision         string        `json:"revision,omitempty"` // of galley
@@ -247,7 +248,7 @@ func (v Version) checkLineage(wrong func(string, ...any) error) error {
 			return wrong("%q is longer than %d bytes or not UTF-8", galley.Clip(s, 80), maxText)
 		}
 	}
-	return nil
+	return l.Federation.check(wrong)
 }
 
 // checkPath returns why p cannot be the path of an artifact, or "". An export

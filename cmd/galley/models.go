@@ -197,6 +197,9 @@ func printLineage(w io.Writer, node map[string]any, indent string) {
 		split, _ := splits[name].(map[string]any)
 		fmt.Fprintf(w, "%s  %-14s %v rows  %v\n", indent, name, split["rows"], split["digest"])
 	}
+	if f, ok := node["federation"].(map[string]any); ok {
+		printFederated(w, f, indent)
+	}
 	if parent, ok := node["parent"].(map[string]any); ok {
 		fmt.Fprintf(w, "%s  from\n", indent)
 		printLineage(w, parent, indent+"    ")
@@ -207,6 +210,21 @@ func printLineage(w io.Writer, node map[string]any, indent string) {
 			fmt.Fprintf(w, "%s  distilled from\n", indent)
 			printLineage(w, teacher, indent+"    ")
 		}
+	}
+}
+
+// printFederated says what rounds a version is made of, and whose.
+func printFederated(w io.Writer, f map[string]any, indent string) {
+	rounds, _ := f["rounds"].([]any)
+	fmt.Fprintf(w, "%s  %-14s %v, %d rounds of %v\n", indent, "federation", f["name"], len(rounds), f["run"])
+	partners, _ := f["partners"].([]any)
+	for _, p := range partners {
+		if p, ok := p.(map[string]any); ok {
+			fmt.Fprintf(w, "%s  %-14s %v, %v rounds, agreement %v\n", indent, "partner", p["name"], p["rounds"], p["agreement"])
+		}
+	}
+	if seen, _ := f["coordinator_saw_single_updates"].(bool); seen {
+		fmt.Fprintf(w, "%s  %-14s the coordinator saw single updates\n", indent, "")
 	}
 }
 

@@ -87,7 +87,7 @@ func (b *board) restore(j trainer.Job) {
 
 func (b *board) take(j trainer.Job, numbers *int64) {
 	b.noteNeeded(j.ID, j.Generation, j.Phase)
-	if j.Spec.Kind == trainer.KindPipeline {
+	if j.Spec.Kind == trainer.KindPipeline || j.Spec.Kind == trainer.KindFederate {
 		return // it takes no resources itself
 	}
 	t := b.tickets[j.ID]

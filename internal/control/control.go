@@ -72,6 +72,12 @@ type Options struct {
 	Traffic Traffic
 	// Revision is galley's own version, for lineage.
 	Revision string
+	// Gather is how long a federation's next round waits, after a start, for
+	// agents that are not back yet; 10 seconds if 0.
+	Gather time.Duration
+	// SpoolBytes bounds the updates of partners that lie below tmp while they
+	// come; those beyond wait. 8 GiB if 0; one is always let in.
+	SpoolBytes int64
 }
 
 // A Control runs one home.
@@ -96,8 +102,17 @@ type Control struct {
 	routes   routes
 	outcomes outcomes
 
-	pipelines  pipelines
+	pipelines  driven
 	unfinished []string // pipelines that ran when the home was opened
+
+	roll        roll
+	presence    presence
+	federations federations
+	federating  driven   // their jobs
+	interrupted []string // jobs of kind Federate that ran when the home was opened
+	gather      time.Duration
+	patience    time.Duration // before what failed of a federation is tried again
+	spool       *spoolRoom
 
 	signer     signer
 	changes    hub
@@ -144,6 +159,11 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		c.log = slog.Default()
 	}
 	c.traffic = o.Traffic
+	if c.gather = o.Gather; c.gather <= 0 {
+		c.gather = 10 * time.Second
+	}
+	c.patience = time.Second
+	c.spool = newSpoolRoom(o.SpoolBytes)
 	var err error
 	if c.home, err = filepath.Abs(c.home); err != nil {
 		return nil, durable.WriteError(c.home, err)
@@ -167,6 +187,9 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if err := c.openExperiments(ctx); err != nil {
 		return nil, err
 	}
+	if err := c.readRoll(ctx); err != nil {
+		return nil, err
+	}
 	return c, c.heal(ctx)
 }
 
@@ -180,6 +203,11 @@ func (c *Control) heal(ctx context.Context) error {
 		c.board.restore(j)
 		if j.Spec.Kind == trainer.KindPipeline { // its state says what is to be done
 			c.unfinished = append(c.unfinished, j.ID)
+			continue
+		}
+		if j.Spec.Kind == trainer.KindFederate { // likewise
+			c.beginRun(j)
+			c.interrupted = append(c.interrupted, j.ID)
 			continue
 		}
 		lost := galley.Errorf(galley.Aborted, j.ID, "the server went away while the attempt ran")
@@ -200,6 +228,7 @@ func (c *Control) Run(ctx context.Context) {
 	again := time.NewTicker(patience)
 	defer again.Stop()
 	c.resumePipelines()
+	c.resumeFederations()
 	c.kick()
 	for {
 		select {

@@ -41,6 +41,9 @@ func (c *Control) Submit(ctx context.Context, by galley.Actor, file []byte, sets
 	if spec.Kind == trainer.KindPipeline {
 		return c.submitPipeline(ctx, by, spec, key)
 	}
+	if spec.Kind == trainer.KindFederate {
+		return c.submitFederation(ctx, by, spec, key)
+	}
 	ctx, release := c.blobs.Hold(ctx) // what the job names is to be there when it is stored
 	defer release()
 	j, err := c.resolve(ctx, spec)
@@ -92,8 +95,10 @@ func tenantOf(ctx context.Context, by galley.Actor) string {
 	return string(by)
 }
 
-// jobID names a job. With a key it is the same each time.
+// jobID names a job. With a key it is the same each time. It is a name, as
+// federations need one: of a very long one the beginning is part of it.
 func jobID(name string, by galley.Actor, key string) string {
+	name = name[:min(len(name), 42)]
 	suffix := strings.ToLower(rand.Text())[:10]
 	if key != "" {
 		suffix = galley.DigestBytes(fmt.Appendf(nil, "%s\x00%s", by, key)).Hex()[:20]
@@ -297,15 +302,20 @@ func (c *Control) CountJobs(ctx context.Context, phase trainer.Phase) (int, erro
 func (c *Control) Cancel(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {
 	j, err := c.step(ctx, id, trainer.CancelAsked{At: c.now()}, change{by: by, action: "job.cancel"})
 	c.pipelines.nudge(id)
+	c.federating.nudge(id)
 	return j, err
 }
 
 // Resume queues a failed or cancelled job again; it goes on from its last
-// checkpoint. A pipeline goes on with the steps that have not succeeded.
+// checkpoint. A pipeline goes on with the steps that have not succeeded, a
+// federation with its next round.
 func (c *Control) Resume(ctx context.Context, by galley.Actor, id string) (trainer.Job, error) {
 	before, err := c.store.Job(ctx, id)
 	if err != nil {
 		return before, err
+	}
+	if before.Spec.Kind == trainer.KindFederate {
+		return c.resumeFederation(ctx, by, before)
 	}
 	if err := mayPromote(ctx, before); err != nil {
 		return before, err

@@ -52,6 +52,7 @@ type Node struct {
 	Parent        *Node                    `json:"parent,omitempty"`
 	Unlabelled    string                   `json:"unlabelled,omitempty"`
 	DistilledFrom []*Node                  `json:"distilled_from,omitempty"`
+	Federation    *registry.Federation     `json:"federation,omitempty"`
 }
 
 // node describes a version. Versions of before have no splits in their
@@ -64,7 +65,7 @@ func (c *Control) node(ctx context.Context, v registry.Version) *Node {
 	return &Node{
 		Ref: v.Ref(), Digest: v.Digest, Task: v.Task, Dataset: l.Dataset, DatasetDigest: l.DatasetDigest, SpecDigest: l.SpecDigest,
 		Job: l.Job, Engine: l.Engine, EngineVersion: l.EngineVersion, Revision: l.Revision, Hardware: l.Hardware,
-		External: l.External, Splits: l.Splits, Unlabelled: l.Unlabelled,
+		External: l.External, Splits: l.Splits, Unlabelled: l.Unlabelled, Federation: l.Federation,
 	}
 }
 
@@ -252,6 +253,7 @@ func card(v registry.Version, aliases []string) string {
 		line("distilled from", t.Ref)
 	}
 	line("unlabelled", v.Lineage.Unlabelled)
+	line("trained by partners", partnersLine(v.Lineage.Federation))
 	line("engine", strings.TrimSpace(v.Lineage.Engine+" "+v.Lineage.EngineVersion))
 	line("job", v.Lineage.Job)
 	if len(v.Reports) > 0 {

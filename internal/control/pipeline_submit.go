@@ -81,6 +81,10 @@ func (c *Control) feasible(ctx context.Context, step trainer.PipelineStep) error
 			}
 		}
 	default:
+		if first && spec.Kind == trainer.KindFederate {
+			_, _, err := c.resolveRun(ctx, "", spec)
+			return err
+		}
 		if first {
 			_, err := c.resolve(ctx, spec)
 			return err

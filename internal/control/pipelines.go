@@ -20,64 +20,6 @@ import (
 // maxPipelines bounds the pipelines that run; each has a goroutine.
 const maxPipelines = 200
 
-// pipelines are those that run, each with the signal of the goroutine that
-// drives it.
-type pipelines struct {
-	mu      sync.Mutex
-	signals map[string]chan struct{}
-}
-
-// signal tells the goroutine that drives a pipeline to look again. started says
-// that there was none, and that the caller has to start it.
-func (p *pipelines) signal(id string) (signal <-chan struct{}, started bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s, driven := p.signals[id]
-	if !driven {
-		s = make(chan struct{}, 1)
-		if p.signals == nil {
-			p.signals = map[string]chan struct{}{}
-		}
-		p.signals[id] = s
-	}
-	select {
-	case s <- struct{}{}:
-	default:
-	}
-	return s, !driven
-}
-
-// nudge is signal for a pipeline that may not be driven.
-func (p *pipelines) nudge(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s, driven := p.signals[id]; driven {
-		select {
-		case s <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// leave ends the driving of a pipeline, unless it was signalled meanwhile.
-func (p *pipelines) leave(id string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	select {
-	case <-p.signals[id]:
-		return false
-	default:
-		delete(p.signals, id)
-		return true
-	}
-}
-
-func (p *pipelines) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.signals)
-}
-
 // resumePipelines drives those that ran when the server went away.
 func (c *Control) resumePipelines() {
 	for _, id := range c.unfinished {
@@ -89,29 +31,12 @@ func (c *Control) resumePipelines() {
 // drivePipeline has a goroutine drive a pipeline to its end. Driving one that
 // is driven, or has ended, changes nothing.
 func (c *Control) drivePipeline(id string) {
-	c.mu.Lock()
-	closing := c.closing
-	if !closing {
-		c.running.Add(1)
-	}
-	c.mu.Unlock()
-	if closing {
-		return
-	}
-	signal, started := c.pipelines.signal(id)
-	if !started {
-		c.running.Done()
-		return
-	}
-	go func() {
-		defer c.running.Done()
-		ctx, cancel := context.WithCancel(c.life)
-		defer cancel()
+	c.drive(&c.pipelines, id, func(ctx context.Context, cancel context.CancelFunc, signal <-chan struct{}) {
 		p := &pipeline{c: c, id: id, busy: map[string]context.CancelFunc{}}
 		p.drive(ctx, signal)
 		cancel()
 		p.beside.Wait()
-	}()
+	})
 }
 
 // A pipeline is one that is driven.

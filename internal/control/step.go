@@ -63,16 +63,21 @@ func (c *Control) step(ctx context.Context, id string, e trainer.Event, ch chang
 		if err != nil {
 			return before, err
 		}
-		c.changes.tell(id)
-		if before.Phase != after.Phase && after.Within != "" {
-			c.pipelines.nudge(after.Within)
-		}
-		if len(effects) > 0 || before.Phase != after.Phase {
-			c.kick()
-		}
+		c.stepped(before, after, len(effects) > 0)
 		return after, nil
 	}
 	return trainer.Job{}, galley.Errorf(galley.Aborted, id, "changes too fast").WithRemedy("try again")
+}
+
+// stepped tells of a change that is stored to whom it concerns.
+func (c *Control) stepped(before, after trainer.Job, effects bool) {
+	c.changes.tell(after.ID)
+	if before.Phase != after.Phase && after.Within != "" {
+		c.pipelines.nudge(after.Within)
+	}
+	if effects || before.Phase != after.Phase {
+		c.kick()
+	}
 }
 
 // save stores a changed job and puts it onto the board.

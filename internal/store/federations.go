@@ -41,13 +41,14 @@ type Membership struct {
 type Federation struct {
 	federation.Federation
 	Job        string
+	Staged     bool  // what it made is on its way into the registry
 	Generation int64 // counts changes; a save expects the one it read
 }
 
 // A FederationChange is what a change of a federation commits: with Job its job
 // changes in the same transaction.
 type FederationChange struct {
-	Federation Federation
+	Federation Federation         // its generation is the one that is stored
 	Rounds     []federation.Round // that have ended with the change
 	Job        *trainer.Job
 	JobCommit  Commit

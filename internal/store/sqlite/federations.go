@@ -29,7 +29,7 @@ func (s *Store) CreateFederation(ctx context.Context, j trainer.Job, f federatio
 		if err := checkSole(ctx, tx, r); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO federations (job, name, state, generation, holds, body) VALUES (?, ?, ?, ?, ?, ?)`,
+		_, err = tx.ExecContext(ctx, `INSERT INTO federations (job, name, state, staged, generation, holds, body) VALUES (?, ?, ?, 0, ?, ?, ?)`,
 			r.Job, f.Terms.Federation, string(f.State), r.Generation, holds, body)
 		return err
 	})
@@ -77,8 +77,8 @@ func (s *Store) SaveFederation(ctx context.Context, ch store.FederationChange) (
 		return f, j, err
 	}
 	err = s.update(ctx, f.Job, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `UPDATE federations SET state = ?, generation = ?, holds = ?, body = ? WHERE job = ? AND generation = ?`,
-			string(f.State), f.Generation, holds, body, f.Job, expected)
+		r, err := tx.ExecContext(ctx, `UPDATE federations SET state = ?, staged = ?, generation = ?, holds = ?, body = ? WHERE job = ? AND generation = ?`,
+			string(f.State), f.Staged, f.Generation, holds, body, f.Job, expected)
 		if err != nil {
 			return err
 		}
@@ -99,6 +99,9 @@ func (s *Store) SaveFederation(ctx context.Context, ch store.FederationChange) (
 				return err
 			}
 		}
+		if err := commit(ctx, tx, "federation/"+f.Job, f.Job, f.Generation, ch.Commit); err != nil {
+			return err
+		}
 		if ch.Job != nil {
 			saved, err := saveJob(ctx, tx, *ch.Job, ch.JobCommit)
 			if err != nil {
@@ -111,7 +114,7 @@ func (s *Store) SaveFederation(ctx context.Context, ch store.FederationChange) (
 			}
 			j = &saved
 		}
-		return commit(ctx, tx, "federation/"+f.Job, f.Job, f.Generation, ch.Commit)
+		return nil
 	})
 	return f, j, err
 }
@@ -121,7 +124,7 @@ func (s *Store) Federation(ctx context.Context, job string) (store.Federation, e
 	f := store.Federation{Job: job}
 	err := s.view(ctx, job, func(tx *sql.Tx) error {
 		var body []byte
-		err := tx.QueryRowContext(ctx, `SELECT generation, body FROM federations WHERE job = ?`, job).Scan(&f.Generation, &body)
+		err := tx.QueryRowContext(ctx, `SELECT staged, generation, body FROM federations WHERE job = ?`, job).Scan(&f.Staged, &f.Generation, &body)
 		if errors.Is(err, sql.ErrNoRows) {
 			return notFound(galley.Clip(job, 80), "job of kind Federate").WithRemedy("list jobs with galley jobs list")
 		}

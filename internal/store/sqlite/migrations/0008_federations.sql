@@ -30,6 +30,7 @@ CREATE TABLE federations (
     job        TEXT    PRIMARY KEY REFERENCES jobs (id),
     name       TEXT    NOT NULL,
     state      TEXT    NOT NULL,
+    staged     INTEGER NOT NULL, -- 1 if what it made is on its way into the registry
     generation INTEGER NOT NULL,
     holds      TEXT    NOT NULL, -- the blobs that it still needs
     body       BLOB    NOT NULL
