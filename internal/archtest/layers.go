@@ -57,6 +57,7 @@ var layers = map[string]layer{
 	"galley/trainer/engine/onnx":    3,
 	"galley/trainer/launch/process": 3,
 	"galley/internal/control":       4,
+	"galley/internal/partner":       4,
 	"galley/internal/rpc":           4,
 	"galley/cmd/galley":             5,
 	"galley/internal/archtest":      6, // imports nothing, is imported by nothing

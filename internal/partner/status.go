@@ -1,0 +1,121 @@
+package partner
+
+import (
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"galley"
+	"galley/internal/durable"
+)
+
+// statusFile says what a serving agent is at.
+const statusFile = "status.json"
+
+// Doing is what a serving agent is at.
+type Doing struct {
+	State  string    `json:"state"` // connecting, waiting, fetching, training, sending, stopped
+	Since  time.Time `json:"since"`
+	Run    string    `json:"run,omitempty"`
+	Round  int       `json:"round,omitempty"`
+	Detail string    `json:"detail,omitempty"` // why it is not connected, say
+}
+
+// A Status is what an agent's home says of it.
+type Status struct {
+	Partner     string        `json:"partner"`
+	Certificate galley.Digest `json:"certificate"`
+	Expires     time.Time     `json:"expires"`
+	Next        galley.Digest `json:"next_certificate,omitempty"` // of a rotation that the coordinator has not accepted yet
+	Federation  string        `json:"federation,omitempty"`
+	Coordinator string        `json:"coordinator,omitempty"`
+	Agreement   galley.Digest `json:"agreement,omitempty"`
+	Ends        time.Time     `json:"agreement_expires,omitzero"`
+	Answered    int           `json:"answered"` // rounds, in all runs
+	Rounds      int           `json:"rounds"`   // that the agreement permits
+	Serving     bool          `json:"serving"`
+	Doing       *Doing        `json:"doing,omitempty"`
+	Sent        []Sent        `json:"sent"` // the last that left
+}
+
+// statusSent is how much of the record a status shows.
+const statusSent = 5
+
+// ReadStatus reads the status of an agent that may be serving.
+func ReadStatus(dir string) (Status, error) {
+	h := &home{dir: dir}
+	var s Status
+	var i, next Identity
+	var rotating bool
+	err := withIdentities(dir, func() (err error) {
+		if i, err = loadIdentity(dir); err == nil {
+			next, rotating, err = nextIdentity(dir)
+		}
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	s = Status{Partner: i.Partner, Certificate: i.Fingerprint(), Expires: i.Certificate.NotAfter, Sent: []Sent{}}
+	if rotating {
+		s.Next = next.Fingerprint()
+	}
+	m, err := h.membership()
+	if galley.CodeOf(err) == galley.NotFound {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	l, err := h.ledger()
+	if err != nil {
+		return s, err
+	}
+	s.Federation, s.Coordinator, s.Agreement, s.Ends, s.Rounds = m.Terms.Federation, m.Coordinator, m.Agreement, m.Terms.Expires, m.Terms.Rounds
+	s.Answered = answered(l, m.Terms.Federation)
+	sent, err := lastSent(dir, statusSent)
+	if err != nil {
+		return s, err
+	}
+	s.Sent = append(s.Sent, sent...)
+	free, err := acquire(filepath.Join(dir, homeLock), 0)
+	if err == nil {
+		return s, free.release()
+	}
+	if galley.CodeOf(err) != galley.FailedPrecondition {
+		return s, err
+	}
+	s.Serving = true
+	var d Doing
+	switch err := readJSON(h.path(statusFile), maxMembership, &d); galley.CodeOf(err) {
+	case "":
+		s.Doing = &d
+	case galley.NotFound:
+	default:
+		return s, err
+	}
+	return s, nil
+}
+
+// A reporter writes what the agent is at. A status that cannot be written costs
+// the status.
+type reporter struct {
+	home *home
+	now  func() time.Time
+	mu   sync.Mutex
+	said Doing
+}
+
+func (r *reporter) say(d Doing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.Detail = galley.Clip(d.Detail, 500)
+	d.Since = r.said.Since
+	if d == r.said {
+		return
+	}
+	d.Since = r.now().UTC()
+	r.said = d
+	_ = errors.Join(writeJSON(r.home.path(statusFile), d), durable.Clean(r.home.path(statusFile)))
+}
