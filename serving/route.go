@@ -56,6 +56,7 @@ func (t *Table) AcquireFor(ctx context.Context, name, version, key string) (*Lea
 	if err := experiment.CheckKey(key); err != nil {
 		return nil, err
 	}
+	t.shadows.giveWay()
 	r := t.allRoutes()[name]
 	if version != "" || r == nil || !r.Live() {
 		return t.Acquire(ctx, name, version)

@@ -38,6 +38,9 @@ func (s *Servable) Infer(ctx context.Context, inputs map[string]*session.Tensor)
 	began := time.Now()
 	a, err := answer{}, errPanicked
 	defer func() {
+		if err != nil && context.Cause(ctx) == errGaveWay {
+			return // it is asked again
+		}
 		now := time.Now()
 		s.recorder.answered(now, a.inferences, now.Sub(began), a.times, err)
 		noteTimes(ctx, began, a.times)

@@ -2,10 +2,12 @@ package serving
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"galley/experiment"
@@ -19,8 +21,13 @@ const (
 	shadowBytes    = 32 << 20
 	shadowPatience = 200 * time.Millisecond // for the control to be idle
 	shadowTime     = 10 * time.Second       // for a run
-	shadowPoll     = 200 * time.Microsecond
+	shadowPoll     = time.Millisecond
+	shadowTries    = 4 // the last one runs to its end, whoever comes
 )
+
+// errGaveWay is why a shadow's run ends that another request needs the
+// processors of. It is put again.
+var errGaveWay = errors.New("gave way to a request")
 
 // A shadowed is a request that the control has answered, to be put to the
 // treatment, too.
@@ -34,9 +41,11 @@ type shadowed struct {
 }
 
 // shadows put requests to treatments one after the other, each when no request
-// runs, and not for longer than the budget.
+// runs, until one comes, and not for longer than the budget.
 type shadows struct {
 	table *Table
+	// interrupt ends the run under way if it is one that gives way.
+	interrupt atomic.Pointer[context.CancelCauseFunc]
 
 	mu     sync.Mutex
 	queue  []shadowed
@@ -90,43 +99,68 @@ func (s *shadows) work() {
 		if !ok {
 			return
 		}
-		if !w.control.waitIdle(shadowPatience) {
-			continue
+		for try := 1; w.control.waitIdle(shadowPatience); try++ {
+			took, done := s.run(w, try < shadowTries)
+			time.Sleep(w.route.Shadow.Pause(took, runtime.GOMAXPROCS(0)))
+			if done {
+				break
+			}
 		}
-		time.Sleep(w.route.Shadow.Pause(s.run(w), runtime.GOMAXPROCS(0)))
 	}
 }
 
-// run puts a request to the treatment, and returns how long it took.
-func (s *shadows) run(w shadowed) time.Duration {
+// giveWay ends the run of a shadow before the request of a caller begins. Beside
+// one, two runs that take a processor each leave none to notice the next.
+func (s *shadows) giveWay() {
+	if end := s.interrupt.Load(); end != nil {
+		(*end)(errGaveWay)
+		// A goroutine of its own tells the runtime, and the other processors
+		// may be in runs of graphs: it has this one first.
+		runtime.Gosched()
+	}
+}
+
+// run puts a request to the treatment, and returns how long it took. It is not
+// done if it gave way.
+func (s *shadows) run(w shadowed, givesWay bool) (took time.Duration, done bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), shadowTime)
 	defer cancel()
 	meter := w.route.Meters[experiment.Treatment]
 	l, err := s.table.Acquire(ctx, w.model, strconv.Itoa(w.route.Versions[experiment.Treatment]))
 	if err != nil {
 		meter.Observe(time.Now(), 0, true, false)
-		return 0
+		return 0, true
 	}
 	defer l.Release()
 	defer func() {
 		if recover() != nil { // the graph's, which no caller is to see
 			meter.Observe(time.Now(), 0, true, false)
+			done = true
 		}
 	}()
+	if givesWay {
+		var interrupt context.CancelCauseFunc
+		ctx, interrupt = context.WithCancelCause(ctx)
+		s.interrupt.Store(&interrupt)
+		defer s.interrupt.Store(nil)
+	}
 	began := time.Now()
 	outputs, err := l.Servable.Infer(ctx, w.inputs)
 	now := time.Now()
-	took := now.Sub(began)
+	took = now.Sub(began)
 	if err != nil {
+		if context.Cause(ctx) == errGaveWay {
+			return took, false
+		}
 		meter.Observe(now, took, true, false)
-		return took
+		return took, true
 	}
 	defer closeAll(outputs)
 	meter.Observe(now, took, false, empty(w.inputs, outputs))
 	if w.labels != nil {
 		meter.Compare(slices.Equal(w.labels, labelsOf(outputs)))
 	}
-	return took
+	return took, true
 }
 
 // labelsOf are the labels of an answer; nil if it has none.

@@ -123,6 +123,68 @@ func TestAShadowGivesWay(t *testing.T) {
 	}
 }
 
+// TestAShadowsRunGivesWay: a request that comes while a shadow runs ends the run.
+// It is tried again, at last to its end, and counts once.
+func TestAShadowsRunGivesWay(t *testing.T) {
+	store, o := newModels(3), &opens{}
+	store.promote(2)
+	began, ended, finish := make(chan int64), make(chan error), make(chan struct{})
+	var tries atomic.Int64
+	table := NewTable(store, func(ctx context.Context, v registry.Version) (*Servable, error) {
+		s, err := o.do(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		s.infer = func(ctx context.Context, _ *recorder, _ map[string]*session.Tensor) (answer, error) {
+			if v.Number != 3 {
+				return answer{inferences: 1}, nil
+			}
+			began <- tries.Add(1)
+			select {
+			case <-ctx.Done():
+				ended <- ctx.Err()
+				return answer{}, ctx.Err()
+			case <-finish:
+				return answer{inferences: 1}, nil
+			}
+		}
+		return s, nil
+	})
+	defer table.Close()
+	r := aShadow(t, 100)
+	table.SetRoute("news", r)
+	answers(t, table, "", "")
+	table.SetRoute("news", nil) // one is shadowed
+	for try := int64(1); try < shadowTries; try++ {
+		if n := <-began; n != try {
+			t.Fatalf("try %d is number %d", try, n)
+		}
+		answers(t, table, "", "")
+		if err := <-ended; err != context.Canceled {
+			t.Fatal(err)
+		}
+	}
+	if n := <-began; n != shadowTries {
+		t.Fatalf("the last try is number %d", n)
+	}
+	answers(t, table, "", "")
+	select {
+	case err := <-ended:
+		t.Fatalf("the last try ended: %v", err)
+	case finish <- struct{}{}:
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for r.Figures(time.Now())[experiment.Treatment].Requests == 0 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	if f := r.Figures(time.Now())[experiment.Treatment]; f.Requests != 1 || f.Errors != 0 {
+		t.Errorf("%+v", f)
+	}
+	if s := table.Statistics("news", 3); len(s) != 1 || s[0].Success.Count != 1 || s[0].Fail.Count != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestAShareOfRequestsIsShadowed(t *testing.T) {
 	r := aShadow(t, 25)
 	n := 0
