@@ -43,7 +43,7 @@ const (
 	Build      Permission = "build"      // add data, run jobs, import, evaluate
 	Promote    Permission = "promote"    // move an alias behind its gate, roll it back
 	Force      Permission = "force"      // move an alias past its gate
-	Operate    Permission = "operate"    // delete versions, load and unload models, collect blobs
+	Operate    Permission = "operate"    // delete versions, load and unload models, collect blobs, enrol and revoke partners
 	Audit      Permission = "audit"      // read and verify the audit log
 	Administer Permission = "administer" // tokens and backups
 )

@@ -62,6 +62,15 @@ var methods = map[string]Permission{
 	"/galley.control.v1.Experiments/StopExperiment":   Promote,
 	"/galley.control.v1.Experiments/DecideExperiment": Promote, // by force: Force
 
+	"/galley.control.v1.Federations/EnrolPartner":     Operate,
+	"/galley.control.v1.Federations/ListPartners":     Observe,
+	"/galley.control.v1.Federations/RevokePartner":    Operate,
+	"/galley.control.v1.Federations/ReinstatePartner": Operate,
+	"/galley.control.v1.Federations/GetFederation":    Observe,
+	"/galley.control.v1.Federations/ListRounds":       Observe,
+	"/galley.control.v1.Federations/GetRound":         Observe,
+	"/galley.control.v1.Federations/GetAgreement":     Observe,
+
 	"/galley.control.v1.Maintenance/Backup": Administer,
 
 	"/galley.control.v1.Control/AddData":       Build,

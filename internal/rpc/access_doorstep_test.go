@@ -68,6 +68,7 @@ func newDoorstepOf(t *testing.T, required bool, controlOf func(*sqlite.Store) co
 	d.server = NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, controlOf(d.store), log, WithEntrances(entrance, entrance))
 	controlpb.RegisterAccessServer(d.server, NewTokens(d.tokens))
 	controlpb.RegisterAuditServer(d.server, controlpb.UnimplementedAuditServer{})
+	controlpb.RegisterFederationsServer(d.server, controlpb.UnimplementedFederationsServer{})
 	controlpb.RegisterMaintenanceServer(d.server, controlpb.UnimplementedMaintenanceServer{})
 	controlpb.RegisterBatchServer(d.server, controlpb.UnimplementedBatchServer{})
 	newsroompb.RegisterNewsroomServer(d.server, newsroompb.UnimplementedNewsroomServer{})

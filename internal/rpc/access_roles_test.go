@@ -82,7 +82,7 @@ func requestOf(t *testing.T, base, pattern string) *http.Request {
 	t.Helper()
 	verb, path, ok := strings.Cut(pattern, " ")
 	if !ok {
-		verb, path = "PUT", pattern
+		verb, path = "PATCH", pattern // which no route takes
 	}
 	path = strings.ReplaceAll(path, "{$}", "")
 	for strings.Contains(path, "{") {

@@ -74,6 +74,7 @@ func newHome(t testing.TB) *Server {
 	controlpb.RegisterAccessServer(server, NewTokens(tokens))
 	controlpb.RegisterAuditServer(server, NewAudit(c))
 	controlpb.RegisterExperimentsServer(server, NewExperiments(c))
+	controlpb.RegisterFederationsServer(server, NewFederations(c))
 	newsroompb.RegisterNewsroomServer(server, NewNewsroom(inference, c))
 	return server
 }
@@ -393,5 +394,6 @@ func registerAll(s *Server) {
 	controlpb.RegisterAccessServer(s, controlpb.UnimplementedAccessServer{})
 	controlpb.RegisterAuditServer(s, controlpb.UnimplementedAuditServer{})
 	controlpb.RegisterExperimentsServer(s, controlpb.UnimplementedExperimentsServer{})
+	controlpb.RegisterFederationsServer(s, controlpb.UnimplementedFederationsServer{})
 	newsroompb.RegisterNewsroomServer(s, newsroompb.UnimplementedNewsroomServer{})
 }

@@ -166,8 +166,8 @@ func (g *graph) build(name string) {
 	g.inputs, g.outputs = []onnx.Value{x}, []onnx.Value{y}
 }
 
-// classifier counts the words sport and money.
-func classifier(t testing.TB, v registry.Version, g *graph) (*serving.Servable, error) {
+// words is a tokenizer that knows sport and money.
+func words() (*tokenizer.Tokenizer, error) {
 	vocabulary := map[string]int{"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "sport": 5, "money": 6}
 	added := []map[string]any{}
 	for _, w := range []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"} {
@@ -196,14 +196,24 @@ func classifier(t testing.TB, v registry.Version, g *graph) (*serving.Servable, 
 	if err != nil {
 		return nil, err
 	}
-	words, err := tokenizer.Load(strings.NewReader(string(file)))
+	return tokenizer.Load(strings.NewReader(string(file)))
+}
+
+// twoTopics configures a classifier of sport and money.
+func twoTopics() *task.Config {
+	return &task.Config{
+		Format: task.ConfigFormat, Task: task.TextClassification, Labels: []string{"sport", "money"}, MaxLength: 8,
+		Inputs: task.DefaultInputs, Outputs: task.DefaultOutputs,
+	}
+}
+
+// classifier counts the words sport and money.
+func classifier(t testing.TB, v registry.Version, g *graph) (*serving.Servable, error) {
+	known, err := words()
 	if err != nil {
 		return nil, err
 	}
-	c, err := task.NewTextClassifier(&task.Config{
-		Format: task.ConfigFormat, Task: task.TextClassification, Labels: []string{"sport", "money"}, MaxLength: 8,
-		Inputs: task.DefaultInputs, Outputs: task.DefaultOutputs,
-	}, words)
+	c, err := task.NewTextClassifier(twoTopics(), known)
 	if err != nil {
 		return nil, err
 	}

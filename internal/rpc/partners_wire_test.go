@@ -1,0 +1,413 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"math"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpcmd "google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+
+	controlpb "galley/api/control/v1"
+	federationpb "galley/api/federation/v1"
+
+	"galley"
+	"galley/federation"
+	"galley/task"
+)
+
+// A round from its offers to the next one's, as two agents and an operator see
+// it.
+func TestPartnersRound(t *testing.T) {
+	f := newFederatedRun(t, 8, nil, []string{"harbour-gazette", "the-other"})
+	offers := map[string]<-chan *federationpb.Offer{}
+	for _, name := range f.names {
+		offers[name] = f.attend(t, name)
+	}
+	bases := map[string]bool{}
+	for _, name := range f.names {
+		o := offered(t, offers[name])
+		bases[o.GetBase()] = true
+		if o.GetPartner() != name || o.GetRound() != 1 || o.GetRun() != f.job || o.GetMinCohort() != 2 || o.GetWithin().AsDuration() <= 0 ||
+			o.GetWithin().AsDuration() > 30*time.Second || !bytes.Contains(o.GetRecipe(), []byte(`"epochs":1`)) || o.GetModel() != "news" || o.GetMetrics()[0] != "loss" {
+			t.Errorf("%v", o)
+		}
+		agent := f.agent(t, name)
+		files := fetchModel(t, agent, o.GetRun())
+		if len(files) != 3 || len(files[task.ModelFile]) == 0 || len(files[task.TokenizerFile]) == 0 || len(files[task.ConfigFile]) == 0 {
+			t.Errorf("%d files", len(files))
+		}
+		whole, size, err := fetchWeights(t.Context(), agent, o, 0)
+		if err != nil || int64(len(whole)) != size || galley.DigestBytes(whole) != galley.Digest(o.GetBase()) {
+			t.Fatalf("%d of %d bytes, %v", len(whole), size, err)
+		}
+		// A download that broke off goes on.
+		for _, from := range []int64{size / 3, size - 1, size} {
+			if rest, _, err := fetchWeights(t.Context(), agent, o, from); err != nil || !bytes.Equal(rest, whole[from:]) {
+				t.Errorf("from %d: %d bytes, %v", from, len(rest), err)
+			}
+		}
+		if _, _, err := fetchWeights(t.Context(), agent, o, size+1); status.Code(err) != codes.OutOfRange || galley.AsError(FromStatus(err)).Subject != "offset" {
+			t.Errorf("beyond the end: %v", err)
+		}
+		update := f.update(t, 1e-3)
+		h := f.header(o, update)
+		r, _, err := uploadTo(t.Context(), agent, h, bytes.NewReader(update), 1000)
+		if err != nil || !r.GetAccepted() || r.GetResent() {
+			t.Fatalf("%v, %v", r, err)
+		}
+		if name == f.names[0] { // the round is still open
+			if r, _, err := uploadTo(t.Context(), agent, h, bytes.NewReader(update), 1<<20); err != nil || !r.GetAccepted() || !r.GetResent() {
+				t.Errorf("sent again: %v, %v", r, err)
+			}
+		}
+	}
+	second := offered(t, offers[f.names[0]])
+	if second.GetRound() != 2 || bases[second.GetBase()] || len(bases) != 1 {
+		t.Errorf("%v", second)
+	}
+	// Who declines says why, in the record.
+	_, err := f.agent(t, f.names[0]).Decline(t.Context(), &federationpb.DeclineRequest{
+		Federation: "news", Run: f.job, Round: 2, Attempt: second.GetAttempt(), Why: "the desk is closed",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	operators := NewFederations(f.control)
+	shown, err := operators.GetFederation(t.Context(), &controlpb.FederationRequest{Job: f.job})
+	if err != nil || shown.GetState() != "running" || shown.GetClosed() != 1 || shown.GetRounds() != 2 || len(shown.GetMembers()) != 2 {
+		t.Fatalf("%v, %v", shown, err)
+	}
+	rounds, err := operators.ListRounds(t.Context(), &controlpb.ListRoundsRequest{Job: f.job})
+	if err != nil || len(rounds.GetRounds()) == 0 || rounds.GetRounds()[len(rounds.GetRounds())-1].GetPhase() != "closed" {
+		t.Fatalf("%v, %v", rounds, err)
+	}
+	first, err := operators.GetRound(t.Context(), &controlpb.RoundRequest{Job: f.job, Round: 1})
+	if err != nil || first.GetDigest() == "" || !strings.Contains(first.GetRecord(), `"coordinator_saw_single_updates":true`) || !first.GetCoordinatorSawSingleUpdates() {
+		t.Fatalf("%v, %v", first, err)
+	}
+	for _, part := range first.GetCohort() {
+		if part.GetStanding() != "accepted" || part.GetShare() != 0.5 || part.GetRows() != 100 {
+			t.Errorf("%v", part)
+		}
+		a, err := operators.GetAgreement(t.Context(), &controlpb.AgreementRequest{Digest: part.GetAgreement()})
+		if err != nil || a.GetPartner() != part.GetPartner() || a.GetFile() != string(agreementFile(part.GetPartner())) {
+			t.Errorf("%v, %v", a, err)
+		}
+	}
+	listed, err := operators.ListPartners(t.Context(), &controlpb.ListPartnersRequest{})
+	if err != nil || len(listed.GetPartners()) != 2 || !listed.GetPartners()[0].GetConnected() || listed.GetPartners()[0].GetMemberships()[0].GetFederation() != "news" {
+		t.Errorf("%v, %v", listed, err)
+	}
+}
+
+// Updates that cannot count: each is refused with its reason, and a good one
+// counts after all of them.
+func TestPartnersUpdatesThatCount(t *testing.T) {
+	f := newFederatedRun(t, 8, nil, []string{"harbour-gazette", "the-other"})
+	mine, theirs := f.attend(t, "harbour-gazette"), f.attend(t, "the-other")
+	o, other := offered(t, mine), offered(t, theirs)
+	agent := f.agent(t, "harbour-gazette")
+	good := f.update(t, 1e-3)
+	for _, tt := range []struct {
+		what   string
+		data   []byte
+		reason string
+		change func(*federation.Header)
+	}{
+		{"a NaN in the update", f.update(t, 1e-3), "not-finite", nil}, // spoilt below
+		{"a NaN for a metric", good, "not-finite", func(h *federation.Header) { h.Metrics = map[string]float64{"loss": math.NaN()} }},
+		{"a metric that was not asked for", good, "not-agreed", func(h *federation.Header) { h.Metrics = map[string]float64{"accuracy": 1} }},
+		{"more rows than declared", good, "wrong-rows", func(h *federation.Header) { h.Rows = 20001 }},
+		{"cut off", good[:len(good)-7], "damaged", nil},
+		{"nothing", nil, "damaged", nil},
+		{"more than the model", append(bytes.Clone(good), 0), "too-large", nil},
+		{"other bytes than signed", good, "damaged", func(h *federation.Header) { h.Update = galley.DigestBytes([]byte("x")) }},
+		{"another run", good, "stale", func(h *federation.Header) { h.Run = "news-gone" }},
+		{"another round", good, "stale", func(h *federation.Header) { h.Round = 7 }},
+		{"another base", good, "stale", func(h *federation.Header) { h.Base = galley.DigestBytes([]byte("x")) }},
+		{"another agreement", good, "wrong-agreement", func(h *federation.Header) { h.Agreement = galley.DigestBytes([]byte("x")) }},
+		{"another version", good, "wrong-protocol", func(h *federation.Header) { h.Protocol = 2 }},
+	} {
+		if tt.what == "a NaN in the update" {
+			copy(tt.data[len(tt.data)-36:], []byte{0, 0, 0xc0, 0x7f})
+		}
+		h := f.header(o, tt.data)
+		if tt.change != nil {
+			h = f.header(o, tt.data, tt.change)
+		}
+		r, _, err := uploadTo(t.Context(), agent, h, bytes.NewReader(tt.data), 1000)
+		if err != nil || r.GetAccepted() || r.GetReason() != tt.reason || r.GetMessage() == "" {
+			t.Errorf("%s: %v, %v", tt.what, r, err)
+		}
+	}
+	// A header with another's name, or signed with another's key.
+	if _, _, err := uploadTo(t.Context(), agent, f.header(other, good), bytes.NewReader(good), 1000); status.Code(err) != codes.PermissionDenied || FromStatus(err).Subject != "header.partner" {
+		t.Errorf("another's name: %v", err)
+	}
+	forged := f.header(other, good)
+	forged.Partner = "harbour-gazette"
+	if r, _, err := uploadTo(t.Context(), agent, forged, bytes.NewReader(good), 1000); err != nil || r.GetReason() != "bad-signature" {
+		t.Errorf("another's key: %v, %v", r, err)
+	}
+	// A stranger to the federation gets nothing of it.
+	stranger := f.dial(t, f.enrol(t, "stranger"))
+	if stream, err := stranger.FetchModel(t.Context(), &federationpb.FetchModelRequest{Federation: "news", Run: f.job}); err == nil {
+		if chunk, err := stream.Recv(); err == nil {
+			t.Errorf("a stranger fetches %s", chunk.GetName())
+		}
+	}
+	if data, _, err := fetchWeights(t.Context(), stranger, o, 0); err == nil {
+		t.Errorf("a stranger fetches %d bytes of weights", len(data))
+	}
+	if r, _, err := uploadTo(t.Context(), agent, f.header(o, good), bytes.NewReader(good), 1000); err != nil || !r.GetAccepted() {
+		t.Errorf("a good one at last: %v, %v", r, err)
+	}
+}
+
+// An update of 10 GB is refused at the model's size; the rest is not read.
+func TestPartnersTenGigabytes(t *testing.T) {
+	f := newFederatedRun(t, 8, nil, []string{"harbour-gazette", "the-other"})
+	offers := f.attend(t, "harbour-gazette")
+	f.attend(t, "the-other")
+	o := offered(t, offers)
+	good := f.update(t, 1e-3)
+	begun := time.Now()
+	r, sent, err := uploadTo(t.Context(), f.agent(t, "harbour-gazette"), f.header(o, good), io.MultiReader(bytes.NewReader(good), io.LimitReader(zeros{}, 10<<30)), 1<<20)
+	if err != nil || r.GetAccepted() || r.GetReason() != "too-large" {
+		t.Errorf("%v, %v", r, err)
+	}
+	if sent > 16<<20 || time.Since(begun) > 10*time.Second {
+		t.Errorf("%d bytes were taken in %s of an update of %d", sent, time.Since(begun), len(good))
+	}
+	if spooled := f.server.counts.in.Load(); spooled > 32<<20 {
+		t.Errorf("%d bytes were read", spooled)
+	}
+}
+
+// Uploads that are held open, or drip, are ended, and hold nobody's place.
+func TestPartnersHeldOpen(t *testing.T) {
+	f := newFederatedRun(t, 8, func(s *PartnersServer) { s.stall = 300 * time.Millisecond }, []string{"harbour-gazette", "the-other"})
+	offers := f.attend(t, "harbour-gazette")
+	f.attend(t, "the-other")
+	o := offered(t, offers)
+	good := f.update(t, 1e-3)
+	agent := f.agent(t, "harbour-gazette")
+	header := &federationpb.UploadRequest{Part: &federationpb.UploadRequest_Header{Header: f.header(o, good)}}
+	for what, send := range map[string]func(federationpb.Partners_UploadClient, int) error{
+		"nothing at all": func(federationpb.Partners_UploadClient, int) error { return nil },
+		"a header alone": func(s federationpb.Partners_UploadClient, i int) error {
+			if i == 0 {
+				return s.Send(header)
+			}
+			return nil
+		},
+		"drops": func(s federationpb.Partners_UploadClient, i int) error {
+			if i == 0 {
+				return s.Send(header)
+			}
+			return s.Send(&federationpb.UploadRequest{Part: &federationpb.UploadRequest_Data{Data: good[i-1 : i]}})
+		},
+		"empty pieces": func(s federationpb.Partners_UploadClient, i int) error {
+			if i == 0 {
+				return s.Send(header)
+			}
+			return s.Send(&federationpb.UploadRequest{Part: &federationpb.UploadRequest_Data{}})
+		},
+	} {
+		stream, err := agent.Upload(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		done := make(chan error, 1)
+		go func() {
+			done <- stream.RecvMsg(new(federationpb.UploadResponse))
+		}()
+		for i := 0; err == nil && len(done) == 0; i++ {
+			err = send(stream, i)
+			time.Sleep(20 * time.Millisecond)
+			if time.Since(begun) > 10*time.Second {
+				t.Fatalf("%s: held for %s", what, time.Since(begun))
+			}
+		}
+		if err := <-done; status.Code(err) != codes.DeadlineExceeded || FromStatus(err).Remedy == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if r, _, err := uploadTo(t.Context(), agent, f.header(o, good), bytes.NewReader(good), 1<<20); err != nil || !r.GetAccepted() {
+		t.Errorf("after all: %v, %v", r, err)
+	}
+}
+
+// ends tells which calls of a server have ended, and how.
+type ends struct{ calls chan error }
+
+type endOf struct{}
+
+func (e ends) TagRPC(ctx context.Context, i *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, endOf{}, i.FullMethodName)
+}
+
+func (e ends) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if end, ok := s.(*stats.End); ok && ctx.Value(endOf{}) == federationpb.Partners_FetchModel_FullMethodName {
+		e.calls <- end.Error
+	}
+}
+func (e ends) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (e ends) HandleConn(context.Context, stats.ConnStats)                       {}
+
+// An agent that does not read what it fetches is let go, and holds up neither
+// others nor the end.
+func TestPartnersSlowReader(t *testing.T) {
+	ended := ends{make(chan error, 10)}
+	f := newFederatedRun(t, 256, func(s *PartnersServer) { s.stall = 500 * time.Millisecond }, []string{"harbour-gazette"}, grpc.StatsHandler(ended))
+	stall := make(chan struct{})
+	conn := f.conn(t, []tls.Certificate{f.certs["harbour-gazette"]}, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		return &stalling{Conn: c, stalled: stall, closed: make(chan struct{})}, err
+	}))
+	slow := federationpb.NewPartnersClient(conn)
+	if _, err := slow.Hello(t.Context(), hello()); err != nil {
+		t.Fatal(err)
+	}
+	close(stall)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := slow.FetchModel(ctx, &federationpb.FetchModelRequest{Federation: "news", Run: f.job}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended.calls:
+		if status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the server waits for who does not read")
+	}
+	if files := fetchModel(t, f.agent(t, "harbour-gazette"), f.job); len(files) != 3 {
+		t.Errorf("%d files", len(files))
+	}
+}
+
+// What agents say of themselves is bounded.
+func TestPartnersMessages(t *testing.T) {
+	f := newFederatedRun(t, 8, nil, []string{"harbour-gazette"})
+	agent := f.agent(t, "harbour-gazette")
+	for _, tt := range []struct {
+		field string
+		code  codes.Code
+		call  func() error
+	}{
+		{"protocols", codes.Unimplemented, func() error {
+			_, err := agent.Hello(t.Context(), &federationpb.HelloRequest{Protocols: []int32{2, 3}})
+			return err
+		}},
+		{"protocols", codes.InvalidArgument, func() error { _, err := agent.Hello(t.Context(), &federationpb.HelloRequest{}); return err }},
+		{"protocols", codes.InvalidArgument, func() error {
+			_, err := agent.Hello(t.Context(), &federationpb.HelloRequest{Protocols: make([]int32, 100)})
+			return err
+		}},
+		{"agent", codes.InvalidArgument, func() error {
+			_, err := agent.Hello(t.Context(), &federationpb.HelloRequest{Protocols: []int32{1}, Agent: strings.Repeat("x", 1000)})
+			return err
+		}},
+		{"capabilities", codes.InvalidArgument, func() error {
+			_, err := agent.Hello(t.Context(), &federationpb.HelloRequest{Protocols: []int32{1}, Capabilities: make([]string, 100)})
+			return err
+		}},
+		{"agreement", codes.InvalidArgument, func() error { _, err := agent.Join(t.Context(), &federationpb.JoinRequest{}); return err }},
+		{"agreement", codes.InvalidArgument, func() error {
+			_, err := agent.Join(t.Context(), &federationpb.JoinRequest{Agreement: make([]byte, maxAgreement+1)})
+			return err
+		}},
+		{"", codes.ResourceExhausted, func() error {
+			_, err := agent.Join(t.Context(), &federationpb.JoinRequest{Agreement: make([]byte, 2<<20)})
+			return err
+		}},
+		{"why", codes.InvalidArgument, func() error {
+			_, err := agent.Decline(t.Context(), &federationpb.DeclineRequest{Federation: "news", Run: f.job, Round: 1, Attempt: 1, Why: strings.Repeat("x", maxDeclined+1)})
+			return err
+		}},
+		{"round", codes.InvalidArgument, func() error {
+			_, err := agent.Decline(t.Context(), &federationpb.DeclineRequest{Federation: "news", Run: f.job, Attempt: 1})
+			return err
+		}},
+		{"federation", codes.InvalidArgument, func() error {
+			stream, err := agent.Attend(t.Context(), &federationpb.AttendRequest{Federation: "../news"})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		}},
+		{"digest", codes.InvalidArgument, func() error {
+			_, _, err := fetchWeights(t.Context(), agent, &federationpb.Offer{Federation: "news", Run: f.job, Base: "x"}, 0)
+			return err
+		}},
+		{"header", codes.InvalidArgument, func() error {
+			stream, err := agent.Upload(t.Context())
+			if err == nil {
+				err = stream.Send(&federationpb.UploadRequest{Part: &federationpb.UploadRequest_Data{Data: []byte("GLYWGTS1")}})
+			}
+			if err == nil {
+				_, err = stream.CloseAndRecv()
+			}
+			return err
+		}},
+		{"header", codes.InvalidArgument, func() error {
+			stream, err := agent.Upload(t.Context())
+			if err == nil {
+				_, err = stream.CloseAndRecv()
+			}
+			return err
+		}},
+	} {
+		err := tt.call()
+		if e := FromStatus(err); status.Code(err) != tt.code || e.Subject != tt.field {
+			t.Errorf("%s: %v", tt.field, err)
+		}
+	}
+	// The agreement of another partner is not this one's.
+	if _, err := agent.Join(t.Context(), &federationpb.JoinRequest{Agreement: agreementFile("the-other")}); err == nil {
+		t.Error("another partner's agreement is taken")
+	}
+	huge := grpcmd.AppendToOutgoingContext(t.Context(), "x-large", strings.Repeat("x", maxPartnerHeaders))
+	if _, err := agent.Hello(huge, hello()); err == nil {
+		t.Error("a large head is taken")
+	}
+	if _, err := agent.Hello(t.Context(), hello()); err != nil {
+		t.Errorf("after all: %v", err)
+	}
+}
+
+// A drain ends the streams that agents wait on, at once, and says so.
+func TestPartnersDrain(t *testing.T) {
+	f := newFederatedRun(t, 8, nil, []string{"harbour-gazette", "the-other"})
+	stream, err := f.agent(t, "harbour-gazette").Attend(t.Context(), &federationpb.AttendRequest{Federation: "news"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "a partner that is present", func() bool {
+		all, err := f.control.Partners(t.Context())
+		return err == nil && all[0].Connected
+	})
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	f.server.Shutdown(ctx)
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable || FromStatus(err).Remedy == "" || time.Since(begun) > 5*time.Second {
+		t.Errorf("after %s: %v", time.Since(begun), err)
+	}
+}
