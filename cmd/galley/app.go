@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -35,7 +36,8 @@ type app struct {
 	drainWait time.Duration // between going unready and going away
 	identity  identity
 
-	protection protection // of a server's ports
+	protection protection          // of a server's ports
+	overhear   []grpc.ServerOption // of the partners' server, for tests
 
 	unloadIdle time.Duration // models that nobody asks for; 0 keeps them
 }

@@ -27,6 +27,7 @@ type client struct {
 	access      controlpb.AccessClient
 	batch       controlpb.BatchClient
 	experiments controlpb.ExperimentsClient
+	federations controlpb.FederationsClient
 	newsroom    newsroompb.NewsroomClient
 	inference   inferencepb.GRPCInferenceServiceClient
 	close       func()
@@ -86,6 +87,7 @@ func connect(address string, after func(), options ...grpc.DialOption) (*client,
 		access:      controlpb.NewAccessClient(conn),
 		batch:       controlpb.NewBatchClient(conn),
 		experiments: controlpb.NewExperimentsClient(conn),
+		federations: controlpb.NewFederationsClient(conn),
 		newsroom:    newsroompb.NewNewsroomClient(conn),
 		inference:   inferencepb.NewGRPCInferenceServiceClient(conn),
 		close: func() {

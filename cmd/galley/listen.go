@@ -16,9 +16,11 @@ import (
 // An endpoint is an address that the server listens on.
 type endpoint struct{ name, flag, address string }
 
-// endpoints are the server's three, in the order that its ready line has.
-type endpoints struct{ http, grpc, metrics string }
+// endpoints are the server's, in the order that its ready line has. The one for
+// partners' agents is empty if there is none; it is guarded in a way of its own.
+type endpoints struct{ http, grpc, metrics, partners string }
 
+// all are those that users and programs call.
 func (e endpoints) all() [3]endpoint {
 	return [3]endpoint{
 		{"http", "--listen-http", e.http},
@@ -28,7 +30,7 @@ func (e endpoints) all() [3]endpoint {
 }
 
 // anyPorts are free ports of this machine's own.
-var anyPorts = endpoints{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}
+var anyPorts = endpoints{http: "127.0.0.1:0", grpc: "127.0.0.1:0", metrics: "127.0.0.1:0"}
 
 // A protection says how the server's ports are guarded.
 type protection struct {
@@ -109,18 +111,12 @@ func (p *protection) listen(at endpoints, log *slog.Logger) (listeners [3]net.Li
 		}
 	}
 	for i, e := range at.all() {
-		var address string
-		if address, _, err = resolve(e); err == nil {
-			listeners[i], err = net.Listen("tcp", address)
-		}
-		if err != nil {
+		if listeners[i], err = e.listen(); err != nil {
 			for _, l := range listeners[:i] {
 				l.Close()
 			}
-			return listeners, galley.Errorf(galley.Unavailable, e.flag+" "+address, "cannot be listened on: %w", err).
-				WithRemedy("stop what uses the port, or choose another: %s 127.0.0.1:0 picks a free one", e.flag)
+			return listeners, err
 		}
-		listeners[i] = rpc.LimitConnections(listeners[i], rpc.MaxConnections, rpc.MaxConnectionsAddress)
 		if cert != nil {
 			protocols := []string{"h2", "http/1.1"}
 			if e.name == "grpc" {
@@ -130,4 +126,18 @@ func (p *protection) listen(at endpoints, log *slog.Logger) (listeners [3]net.Li
 		}
 	}
 	return listeners, nil
+}
+
+// listen opens the address, for so many connections as a port may have.
+func (e endpoint) listen() (net.Listener, error) {
+	address, _, err := resolve(e)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, galley.Errorf(galley.Unavailable, e.flag+" "+address, "cannot be listened on: %w", err).
+			WithRemedy("stop what uses the port, or choose another: %s 127.0.0.1:0 picks a free one", e.flag)
+	}
+	return rpc.LimitConnections(l, rpc.MaxConnections, rpc.MaxConnectionsAddress), nil
 }

@@ -140,7 +140,7 @@ without a server.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.distillCommand(), a.quantizeCommand(), a.jobsCommand(),
-		a.modelsCommand(), a.predictCommand(), a.abCommand(), a.feedbackCommand(), a.evalCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
+		a.modelsCommand(), a.predictCommand(), a.abCommand(), a.feedbackCommand(), a.evalCommand(), a.federationCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
 	)
 	root.AddCommand(laterCommands()...)
 	for _, c := range commandsOf(root) {

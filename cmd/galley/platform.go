@@ -32,9 +32,13 @@ type platform struct {
 	server  *rpc.Server  // gRPC
 	http    *http.Server // the inference protocol, the control API
 	metrics *http.Server
-	tracer  *telemetry.Tracer
-	stop    context.CancelFunc
-	stopped chan struct{} // the control loop has ended
+	access  *rpc.Access
+	figures *rpc.Metrics
+	// partners answers the agents of partners; nil if no port is open for them.
+	partners *rpc.PartnersServer
+	tracer   *telemetry.Tracer
+	stop     context.CancelFunc
+	stopped  chan struct{} // the control loop has ended
 }
 
 // openPlatform takes over the home and starts its control loop. asks are the
@@ -88,6 +92,7 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics, Signer: p.control.Signer()}
 	access := rpc.NewAccess(tokens, log)
 	metrics.WatchAccess(access)
+	p.access, p.figures = access, metrics
 	p.server = rpc.NewServer(inference, rpc.NewControl(p.control), log, rpc.WithEntrances(access.Entrance(asks.grpc), access.Entrance(asks.http)), rpc.WithTracer(p.tracer))
 	inference.Ready = p.server.Ready
 	controlpb.RegisterAccessServer(p.server, rpc.NewTokens(tokens))
@@ -95,6 +100,7 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	controlpb.RegisterMaintenanceServer(p.server, rpc.NewMaintenance(p.control))
 	controlpb.RegisterBatchServer(p.server, rpc.NewBatch(p.control))
 	controlpb.RegisterExperimentsServer(p.server, rpc.NewExperiments(p.control))
+	controlpb.RegisterFederationsServer(p.server, rpc.NewFederations(p.control))
 	newsroompb.RegisterNewsroomServer(p.server, rpc.NewNewsroom(inference, p.control))
 	p.http = rpc.NewHTTPServer(rpc.NewHTTPHandler(p.server), log)
 	p.metrics = rpc.NewHTTPServer(rpc.NewMetricsHandler(metrics, access.Entrance(asks.metrics)), log)
@@ -115,6 +121,9 @@ func (p *platform) close(ctx context.Context) error {
 	var answering sync.WaitGroup
 	answering.Go(func() { p.server.Shutdown(ctx) })
 	answering.Go(func() { shutDown(ctx, p.http) })
+	if p.partners != nil {
+		answering.Go(func() { p.partners.Shutdown(ctx) })
+	}
 	answering.Wait()
 	p.stop()
 	<-p.stopped

@@ -26,9 +26,10 @@ import (
 
 // The scripts run this test binary under the name of the program: attempts of
 // jobs, too, are processes of it.
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"galley": main})
-}
+// programs are those that tests start, each of which this test binary is.
+var programs = map[string]func(){"galley": main}
+
+func TestMain(m *testing.M) { testscript.Main(m, programs) }
 
 func TestScripts(t *testing.T) {
 	runtimeLib := runtimePath(t)
@@ -61,6 +62,7 @@ func TestScripts(t *testing.T) {
 			"predicted": predicted,
 			"fill":      fill,
 			"occupy":    occupy,
+			"certify":   certify,
 			"serve":     serve,
 			"trained":   trained.copy,
 		},

@@ -237,7 +237,7 @@ func TestUpWithTLS(t *testing.T) {
 	a := newApp(nil, io.Discard, io.Discard, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 	a.protection = protection{cert: certFile, key: keyFile}
 	ready, ended := make(chan endpoints, 1), make(chan error, 1)
-	outside := endpoints{"0.0.0.0:0", "0.0.0.0:0", "0.0.0.0:0"}
+	outside := endpoints{http: "0.0.0.0:0", grpc: "0.0.0.0:0", metrics: "0.0.0.0:0"}
 	go func() { ended <- a.up(ctx, outside, func(at endpoints) { ready <- at }) }()
 	defer func() {
 		stop()

@@ -25,8 +25,13 @@ serves. SIGTERM drains: requests are answered, running jobs store a checkpoint
 and go on at the next start.
 
 On loopback addresses, whoever is on this machine may call it. An address that
-other machines reach needs TLS, and a token of each caller: see galley auth.`,
-		Example: "  galley up\n  galley up --listen-http :0 --listen-grpc :0 --listen-metrics :0 --home /srv/galley\n  galley up --listen-http 0.0.0.0:8000 --listen-grpc 0.0.0.0:8001 --tls-cert server.pem --tls-key server.key",
+other machines reach needs TLS, and a token of each caller: see galley auth.
+
+--partners opens a port for the agents of partner institutions, and nothing
+else: each shows the certificate that galley federation enrol took in, and knows
+the server by its own. That is --tls-cert, or one that is made once and kept in
+the home, which galley up names.`,
+		Example: "  galley up\n  galley up --listen-http :0 --listen-grpc :0 --listen-metrics :0 --home /srv/galley\n  galley up --listen-http 0.0.0.0:8000 --listen-grpc 0.0.0.0:8001 --tls-cert server.pem --tls-key server.key\n  galley up --partners 0.0.0.0:8003",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.protection.check(); err != nil {
@@ -44,6 +49,7 @@ other machines reach needs TLS, and a token of each caller: see galley auth.`,
 	c.Flags().Var(addressFlag(&listen.http, "--listen-http", "127.0.0.1:8000"), "listen-http", "address of the APIs over HTTP; port 0 picks one")
 	c.Flags().Var(addressFlag(&listen.grpc, "--listen-grpc", "127.0.0.1:8001"), "listen-grpc", "address of the gRPC APIs; port 0 picks one")
 	c.Flags().Var(addressFlag(&listen.metrics, "--listen-metrics", "127.0.0.1:8002"), "listen-metrics", "address of the metrics; port 0 picks one")
+	c.Flags().Var(addressFlag(&listen.partners, "--partners", ""), "partners", "address for agents of partners in federated training, over TLS; none if not given")
 	c.Flags().DurationVar(&a.drainWait, "drain-wait", 0, "after SIGTERM, answer on this long while health says not ready, so that callers go elsewhere; at most 20s")
 	a.logs.flags(c)
 	a.protection.flags(c)
@@ -73,17 +79,31 @@ func (a *app) up(ctx context.Context, listen endpoints, ready func(endpoints)) e
 	if err != nil {
 		return errors.Join(err, p.drain(ctx))
 	}
-	served := make(chan error, len(listeners))
+	forPartners, err := a.listenForPartners(listen, p, log)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return errors.Join(err, p.drain(ctx))
+	}
+	served := make(chan error, len(listeners)+1)
 	go func() { served <- p.http.Serve(listeners[0]) }()
 	go func() { served <- p.server.Serve(listeners[1]) }()
 	go func() { served <- p.metrics.Serve(listeners[2]) }()
-	at := endpoints{listeners[0].Addr().String(), listeners[1].Addr().String(), listeners[2].Addr().String()}
-	fmt.Fprintf(a.err, "ready http=%s grpc=%s metrics=%s\n", at.http, at.grpc, at.metrics)
+	waiting := len(listeners)
+	at := endpoints{http: listeners[0].Addr().String(), grpc: listeners[1].Addr().String(), metrics: listeners[2].Addr().String()}
+	line := fmt.Sprintf("ready http=%s grpc=%s metrics=%s", at.http, at.grpc, at.metrics)
+	if forPartners != nil {
+		waiting++
+		at.partners = forPartners.Addr().String()
+		line += " partners=" + at.partners
+		go func() { served <- p.partners.Serve(forPartners) }()
+	}
+	fmt.Fprintln(a.err, line)
 	if ready != nil {
 		ready(at)
 	}
 	var failed error
-	waiting := len(listeners)
 	select {
 	case failed = <-served:
 		waiting--

@@ -42,7 +42,7 @@ func TestGuard(t *testing.T) {
 	if asks, err := (&protection{requireTokens: true}).guard(anyPorts); err != nil || asks != (ports{true, true, true}) {
 		t.Errorf("%+v, %v", asks, err)
 	}
-	for _, at := range []endpoints{outside, {":0", "0.0.0.0:0", ":0"}, {":0", ":0", "[::]:0"}} {
+	for _, at := range []endpoints{outside, {http: ":0", grpc: "0.0.0.0:0", metrics: ":0"}, {http: ":0", grpc: ":0", metrics: "[::]:0"}} {
 		if _, err := (&protection{}).guard(at); galley.CodeOf(err) != galley.FailedPrecondition || !strings.Contains(err.Error(), "--tls-cert") {
 			t.Errorf("%+v: %v", at, err)
 		}
