@@ -16,10 +16,12 @@ import (
 
 // Decode fills into, a pointer to a struct whose fields carry `yaml:"name"`
 // tags, and returns every unknown field and every value of a wrong type, or
-// the first MaxProblems of them and one more that says so. Values that the file does not give keep what into holds: its defaults.
+// the first MaxProblems of them and one more that says so. Values that the file
+// does not give keep what into holds: its defaults.
 //
-// Fields of an embedded struct are the struct's own. Fields may be structs, pointers to structs, strings, booleans, integers,
-// floats, lists of these, maps from string to these, and Documents.
+// Fields of an embedded struct are the struct's own. Fields may be structs,
+// pointers to structs, strings, booleans, integers, floats, lists of these, maps
+// from string to these, and Documents.
 func (d *Document) Decode(into any) Problems {
 	var ps Problems
 	decode(d.root, reflect.ValueOf(into).Elem(), d.path, &ps)
