@@ -140,7 +140,7 @@ without a server.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.distillCommand(), a.quantizeCommand(), a.jobsCommand(),
-		a.modelsCommand(), a.predictCommand(), a.abCommand(), a.feedbackCommand(), a.evalCommand(), a.federationCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
+		a.modelsCommand(), a.predictCommand(), a.abCommand(), a.feedbackCommand(), a.evalCommand(), a.federationCommand(), a.partnerCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
 	)
 	root.AddCommand(laterCommands()...)
 	for _, c := range commandsOf(root) {
@@ -205,7 +205,7 @@ func plural(n int, one, many string) string {
 // absent from the help, and say so when called.
 func laterCommands() []*cobra.Command {
 	var commands []*cobra.Command
-	for _, name := range []string{"federate", "search", "partner"} {
+	for _, name := range []string{"federate", "search"} {
 		commands = append(commands, laterCommand(name))
 	}
 	return commands

@@ -186,3 +186,10 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
+
+func TestExampleAgreement(t *testing.T) {
+	_, a, err := ReadAgreement("../../examples/federation/agreement.yaml")
+	if err != nil || a.Partner != "harbour-gazette" || !a.Leaves.Weights {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
