@@ -32,7 +32,7 @@ func TestCurl(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c",
 			`curl() { command curl --fail-with-body "$@"; }`+"\n"+script)
 		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+		cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir(), "PATH="+filepath.Dir(g.binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", path, err, tail(string(out)))
 		}
