@@ -31,6 +31,9 @@ func (c *Control) Explain(ctx context.Context, id string) (Explanation, error) {
 		explainPipeline(j, say)
 		return e, nil
 	}
+	if j.Spec.Kind == trainer.KindFederate {
+		return e, c.explainFederation(ctx, j, say)
+	}
 	switch j.Phase {
 	case trainer.Queued:
 		s, p := c.board.trial(c.now())

@@ -152,6 +152,10 @@ func (a *agent) answer(ctx context.Context, o federation.Offer) (federation.Verd
 		return federation.Verdict{}, err
 	}
 	v, err := a.c.SubmitUpdate(ctx, a.name, h, bytes.NewReader(data))
+	for galley.CodeOf(err) == galley.Unavailable && ctx.Err() == nil { // the one before has not ended yet
+		time.Sleep(time.Millisecond)
+		v, err = a.c.SubmitUpdate(ctx, a.name, h, bytes.NewReader(data))
+	}
 	if err == nil {
 		a.mu.Lock()
 		a.said = append(a.said, v)

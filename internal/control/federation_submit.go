@@ -66,8 +66,11 @@ func (c *Control) createRun(ctx context.Context, given trainer.Job, spec trainer
 func (c *Control) resolveRun(ctx context.Context, id string, spec trainer.Spec) (trainer.Job, registry.Version, error) {
 	var v registry.Version
 	if r, ok := c.federations.named(spec.Federation); ok && r.job != id {
-		return trainer.Job{}, v, galley.Errorf(galley.FailedPrecondition, "federation", "%s runs already, as job %s", spec.Federation, r.job).
-			WithRemedy("wait for it, or cancel it: galley jobs cancel %s", r.job)
+		// It may have ended this moment; the store says so in the end.
+		if other, err := c.store.Job(ctx, r.job); err == nil && other.Phase == trainer.Running {
+			return trainer.Job{}, v, galley.Errorf(galley.FailedPrecondition, "federation", "%s runs already, as job %s", spec.Federation, r.job).
+				WithRemedy("wait for it, or cancel it: galley jobs cancel %s", r.job)
+		}
 	}
 	if n := c.federating.count(); n >= maxRuns {
 		return trainer.Job{}, v, galley.Errorf(galley.ResourceExhausted, "federations", "%d run already", n).WithRemedy("wait for some to end, or cancel some")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"galley"
 	"galley/federation"
@@ -19,6 +20,7 @@ import (
 func newFederationWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, orttest.Opener(t), 1)
+	w.gather, w.patience = 50*time.Millisecond, 5*time.Millisecond
 	w.forFederations(t)
 	return w
 }

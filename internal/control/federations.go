@@ -10,6 +10,7 @@ import (
 	"galley"
 	"galley/federation"
 	"galley/internal/store"
+	"galley/trainer"
 )
 
 // A Federation is where a job of kind Federate stands.
@@ -82,6 +83,47 @@ func (c *Control) Round(ctx context.Context, job string, number, attempt int) (f
 func (c *Control) Agreement(ctx context.Context, digest galley.Digest) (AgreementRecord, error) {
 	a, err := c.store.Agreement(ctx, digest)
 	return AgreementRecord(a), err
+}
+
+// explainFederation says how the rounds of a job are.
+func (c *Control) explainFederation(ctx context.Context, j trainer.Job, say func(string, ...any)) error {
+	f, err := c.store.Federation(ctx, j.ID)
+	if err != nil {
+		return err
+	}
+	present := c.presence.at(f.Terms.Federation)
+	switch r := f.Round; {
+	case j.Phase == trainer.Succeeded:
+		say("published as %s", strings.Join(j.Versions, ", "))
+	case j.Phase == trainer.Cancelled:
+		say("cancelled after %d of %d rounds; submit its file again to begin anew", f.Closed, f.Terms.Rounds)
+	case j.Phase == trainer.Failed:
+		if j.Error != nil {
+			say("%s", j.Error.Error())
+		}
+		say("%d of %d rounds are closed; galley jobs resume %s goes on from there", f.Closed, f.Terms.Rounds, j.ID)
+	case j.Cancelling && !f.Staged:
+		say("it is being cancelled")
+	case f.State != federation.Running:
+		say("its rounds are closed; its model is being measured and published")
+	case r == nil && f.Waiting != "":
+		say("%s", f.Waiting)
+	case r == nil && c.now().Before(f.After):
+		say("round %d is tried again at %s", f.Closed+1, f.After.UTC().Format(time.RFC3339))
+	case r == nil:
+		say("round %d begins; %d of %d members are there", f.Closed+1, len(present), len(f.Members))
+	case r.Phase == federation.Aggregating:
+		say("round %d of %d aggregates %d updates", r.Number, f.Terms.Rounds, len(r.Parts()))
+	default:
+		say("round %d of %d has %d updates of %d that were asked for; its deadline is %s",
+			r.Number, f.Terms.Rounds, len(r.Parts()), len(r.Cohort), r.Deadline.UTC().Format(time.RFC3339))
+		for _, e := range r.Cohort {
+			if e.Standing == federation.Offered && !slices.Contains(present, e.Partner) {
+				say("%s has not answered, and its agent is not connected", e.Partner)
+			}
+		}
+	}
+	return nil
 }
 
 func isMember(f federation.Federation, name string) bool {
