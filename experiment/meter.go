@@ -50,9 +50,10 @@ type Counts struct {
 type Meter struct {
 	slot time.Duration
 
-	mu    sync.Mutex
-	ring  [slots]slotCounts
-	fresh Counts
+	mu      sync.Mutex
+	ring    [slots]slotCounts
+	fresh   Counts
+	dropped [len(Drops)]int64
 }
 
 // A slotCounts is a part of the window; the one that begins at another time
@@ -98,6 +99,21 @@ func (m *Meter) Compare(agreed bool) {
 	if agreed {
 		m.fresh.Agreed++
 	}
+}
+
+// Drop counts a request that was not put to a shadow.
+func (m *Meter) Drop(d Drop) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropped[d]++
+}
+
+// Dropped returns how many requests were not put to a shadow, by reason, since
+// the meter was made.
+func (m *Meter) Dropped() [len(Drops)]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dropped
 }
 
 // Read returns the figures of the window that ends now.

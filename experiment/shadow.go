@@ -47,6 +47,25 @@ func (s *Shadow) check() error {
 	return nil
 }
 
+// A Drop is why a request was not put to the treatment that was to be.
+type Drop uint8
+
+// The reasons.
+const (
+	NoRoom Drop = iota // too many waited: the budget is spent, or the treatment is slow
+	NoIdle             // the control was never idle
+)
+
+// Drops are all reasons.
+var Drops = [2]Drop{NoRoom, NoIdle}
+
+func (d Drop) String() string {
+	if d == NoIdle {
+		return "no-idle"
+	}
+	return "no-room"
+}
+
 // Pause is how long the treatment rests after a run of a time, so that it
 // takes no more than its budget of a machine with so many processors.
 func (s *Shadow) Pause(ran time.Duration, processors int) time.Duration {

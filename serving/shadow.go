@@ -60,7 +60,11 @@ func (s *shadows) offer(l *Lease, inputs, outputs map[string]*session.Tensor) {
 	w := shadowed{model: l.Version.Name, route: l.Assignment.Route, control: l.Servable, inputs: inputs, labels: labelsOf(outputs), bytes: bytes}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.queue) >= shadowQueue || len(s.queue) > 0 && s.bytes+bytes > shadowBytes {
+	if s.closed {
+		return
+	}
+	if len(s.queue) >= shadowQueue || len(s.queue) > 0 && s.bytes+bytes > shadowBytes {
+		w.route.Meters[experiment.Treatment].Drop(experiment.NoRoom)
 		return
 	}
 	s.queue = append(s.queue, w)
@@ -99,7 +103,11 @@ func (s *shadows) work() {
 		if !ok {
 			return
 		}
-		for try := 1; w.control.waitIdle(shadowPatience); try++ {
+		for try := 1; ; try++ {
+			if !w.control.waitIdle(shadowPatience) {
+				w.route.Meters[experiment.Treatment].Drop(experiment.NoIdle)
+				break
+			}
 			took, done := s.run(w, try < shadowTries)
 			time.Sleep(w.route.Shadow.Pause(took, runtime.GOMAXPROCS(0)))
 			if done {

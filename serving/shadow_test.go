@@ -105,15 +105,26 @@ func TestAShadowGivesWay(t *testing.T) {
 		return s, nil
 	})
 	defer table.Close()
-	table.SetRoute("news", aShadow(t, 100))
+	r := aShadow(t, 100)
+	table.SetRoute("news", r)
 	for range 10 * shadowQueue {
 		answers(t, table, "", "")
+	}
+	if n := r.Meters[experiment.Treatment].Dropped(); n[experiment.NoRoom] < 9*shadowQueue-20 || n[experiment.NoRoom] > 9*shadowQueue {
+		t.Errorf("dropped: %v", n)
 	}
 	if n := asked.Load(); n != 0 {
 		t.Errorf("%d were shadowed while the control was busy", n)
 	}
-	busy.Store(0)
 	deadline := time.Now().Add(10 * time.Second)
+	for r.Meters[experiment.Treatment].Dropped()[experiment.NoIdle] == 0 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	if n := r.Meters[experiment.Treatment].Dropped(); n[experiment.NoIdle] == 0 {
+		t.Errorf("dropped: %v", n)
+	}
+	busy.Store(0)
+	deadline = time.Now().Add(10 * time.Second)
 	for asked.Load() == 0 && time.Now().Before(deadline) {
 		answers(t, table, "", "")
 		time.Sleep(time.Millisecond)

@@ -89,6 +89,7 @@ func (a *app) openPlatform(ctx context.Context, asks ports, log *slog.Logger) (p
 	metrics := rpc.NewMetrics()
 	metrics.WatchJobs(p.control)
 	metrics.WatchModels(p.table)
+	metrics.WatchExperiments(p.control)
 	inference := &rpc.Inference{Table: p.table, Store: p.store, Name: "galley", Version: revision, Metrics: metrics, Signer: p.control.Signer()}
 	access := rpc.NewAccess(tokens, log)
 	metrics.WatchAccess(access)

@@ -161,10 +161,20 @@ func (s *Store) ExperimentName(ctx context.Context, id uint32) (string, error) {
 
 // Experiments returns up to limit experiments, the newest first.
 func (s *Store) Experiments(ctx context.Context, limit int) ([]store.ExperimentRecord, error) {
+	return s.experiments(ctx, `SELECT name FROM experiments ORDER BY id DESC LIMIT ?`, limit)
+}
+
+// LatestExperiments returns the last experiment of each model, the newest first
+// and up to limit. If one runs on a model, it is that.
+func (s *Store) LatestExperiments(ctx context.Context, limit int) ([]store.ExperimentRecord, error) {
+	return s.experiments(ctx, `SELECT name FROM experiments WHERE id IN (SELECT max(id) FROM experiments GROUP BY model) ORDER BY id DESC LIMIT ?`, limit)
+}
+
+func (s *Store) experiments(ctx context.Context, query string, limit int) ([]store.ExperimentRecord, error) {
 	var out []store.ExperimentRecord
 	err := s.view(ctx, "experiments", func(tx *sql.Tx) error {
 		var names []string
-		rows, err := tx.QueryContext(ctx, `SELECT name FROM experiments ORDER BY id DESC LIMIT ?`, bounded(limit))
+		rows, err := tx.QueryContext(ctx, query, bounded(limit))
 		err = each(rows, err, func() error {
 			var name string
 			err := rows.Scan(&name)
