@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -99,6 +100,51 @@ func TestOwnIdentity(t *testing.T) {
 	}
 	if _, _, err := ownIdentity(dir, time.Now()); galley.CodeOf(err) != galley.FailedPrecondition || !strings.Contains(err.Error(), key) {
 		t.Errorf("without the key: %v", err)
+	}
+}
+
+// Partners are shown the certificate of all ports, where there is one, and the
+// next one once it is there.
+func TestPartnersAreShownTheGivenCertificate(t *testing.T) {
+	ca := newAuthority(t)
+	a := newApp(nil, io.Discard, io.Discard, func(string) (string, bool) { return "", false })
+	a.home = filepath.Join(t.TempDir(), "home")
+	a.protection.cert, a.protection.key = ca.issue(t, "server", 10)
+	p, err := a.openPlatform(t.Context(), ports{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := a.listenForPartners(endpoints{partners: "127.0.0.1:0"}, p, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- p.partners.Serve(l) }()
+	shown := func() (number int64) {
+		c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, VerifyConnection: func(s tls.ConnectionState) error {
+			number = s.PeerCertificates[0].SerialNumber.Int64()
+			return nil
+		}})
+		if err == nil {
+			c.Close()
+		}
+		return number
+	}
+	if n := shown(); n != 10 {
+		t.Errorf("serial %d", n)
+	}
+	ca.issue(t, "server", 11)
+	for begun := time.Now(); shown() != 11; time.Sleep(100 * time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("the renewed certificate is not shown")
+		}
+	}
+	if err := p.drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-served
+	if _, err := os.Stat(filepath.Join(a.home, "partners")); err == nil {
+		t.Error("another one was made")
 	}
 }
 

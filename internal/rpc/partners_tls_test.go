@@ -183,6 +183,38 @@ func TestPartnersConnectionsAreLimited(t *testing.T) {
 	}
 }
 
+// A partner's certificate over HTTP: the file as it is.
+func TestRESTPartners(t *testing.T) {
+	server := newREST(t)
+	_, text := certify(t, "harbour-gazette", time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
+	_, next := certify(t, "harbour-gazette", time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
+	for _, tt := range []struct {
+		verb, path, body string
+		status           int
+		part             string
+	}{
+		{"PUT", "/v1/partners/harbour-gazette", string(text), 200, `"fingerprint":"sha256:`},
+		{"PUT", "/v1/partners/harbour-gazette", string(next), 409, "replace"},
+		{"PUT", "/v1/partners/harbour-gazette?replace=true", string(next), 200, `"partner":"harbour-gazette"`},
+		{"PUT", "/v1/partners/the-other", string(text), 400, `"subject":"certificate"`},
+		{"PUT", "/v1/partners/the-other", `{"certificate":"x"}`, 400, `"subject":"certificate"`},
+		{"PUT", "/v1/partners/the-other", strings.Repeat("x", maxCertificate+1), 400, `"subject":"certificate"`},
+		{"PUT", "/v1/partners/the-other?certificate=x", string(text), 400, "is the body"},
+		{"GET", "/v1/partners", "", 200, `"connected":false`},
+		{"POST", "/v1/partners/harbour-gazette/revoke", `{"reason":"left"}`, 200, `"revoked":"left"`},
+		{"POST", "/v1/partners/harbour-gazette/reinstate", "", 200, `"revoked":""`},
+		{"POST", "/v1/partners/nobody/reinstate", "", 404, "NOT_FOUND"},
+		{"GET", "/v1/federations/none", "", 404, "NOT_FOUND"},
+		{"GET", "/v1/federations/none/rounds?limit=-1", "", 400, ""},
+		{"GET", "/v1/federations/none/rounds/x", "", 400, `"subject":"round"`},
+		{"GET", "/v1/agreements/sha256:0", "", 400, `"subject":"digest"`},
+	} {
+		if status, got := call(t, server, tt.verb, tt.path, tt.body); status != tt.status || !strings.Contains(got, tt.part) {
+			t.Errorf("%s %s: %d %s", tt.verb, tt.path, status, got)
+		}
+	}
+}
+
 // A thousand connections that say nothing keep no partner from being answered.
 func TestPartnersThousandIdleConnections(t *testing.T) {
 	const idle = 1000

@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"math"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	grpcmd "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
@@ -171,6 +174,13 @@ func TestPartnersUpdatesThatCount(t *testing.T) {
 	}
 	if r, _, err := uploadTo(t.Context(), agent, f.header(o, good), bytes.NewReader(good), 1000); err != nil || !r.GetAccepted() {
 		t.Errorf("a good one at last: %v, %v", r, err)
+	}
+	w := httptest.NewRecorder()
+	f.metrics.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for verdict, n := range map[string]int{"accepted": 1, "failed": 1, "stale": 3, "damaged": 3, "too-large": 1, "not-finite": 2, "bad-signature": 1} {
+		if line := fmt.Sprintf("galley_partner_uploads{verdict=%q} %d\n", verdict, n); !strings.Contains(w.Body.String(), line) {
+			t.Errorf("the metrics lack %s", line)
+		}
 	}
 }
 
@@ -410,4 +420,29 @@ func TestPartnersDrain(t *testing.T) {
 	if status.Code(err) != codes.Unavailable || FromStatus(err).Remedy == "" || time.Since(begun) > 5*time.Second {
 		t.Errorf("after %s: %v", time.Since(begun), err)
 	}
+}
+
+// An agent whose machine is gone, without a word, is not present for long.
+func TestPartnersPresenceEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for pings that nobody answers")
+	}
+	f := newFederatedRun(t, 8, nil, []string{"harbour-gazette"}, grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Second, Timeout: time.Second}))
+	gone := make(chan struct{})
+	conn := f.conn(t, []tls.Certificate{f.certs["harbour-gazette"]}, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		return &stalling{Conn: c, stalled: gone, closed: make(chan struct{})}, err
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := federationpb.NewPartnersClient(conn).Attend(ctx, &federationpb.AttendRequest{Federation: "news"}); err != nil {
+		t.Fatal(err)
+	}
+	connected := func() bool {
+		all, err := f.control.Partners(t.Context())
+		return err == nil && all[0].Connected
+	}
+	waitFor(t, "a partner that is present", connected)
+	close(gone)
+	waitFor(t, "a partner that is away", func() bool { return !connected() && f.server.conns.count() == 1 }) // the one that it joined on
 }
