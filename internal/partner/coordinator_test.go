@@ -439,8 +439,8 @@ func (c *coordinator) Decline(ctx context.Context, r *federationpb.DeclineReques
 	return &federationpb.DeclineResponse{}, nil
 }
 
-// locked reads the coordinator's state.
-func locked[T any](c *coordinator, read func() T) T {
+// stateOf reads the coordinator's state.
+func stateOf[T any](c *coordinator, read func() T) T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return read()
@@ -449,7 +449,7 @@ func locked[T any](c *coordinator, read func() T) T {
 // waitFor waits for a state of the coordinator's.
 func (c *coordinator) waitFor(what string, ok func() bool) {
 	c.t.Helper()
-	eventually(c.t, func() bool { return locked(c, ok) }, func() string {
+	eventually(c.t, func() bool { return stateOf(c, ok) }, func() string {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		state, _ := json.MarshalIndent(c.f, "", " ")

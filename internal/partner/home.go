@@ -41,10 +41,11 @@ type home struct {
 
 // openHome takes an agent's folder over, and heals what a kill has left.
 func openHome(dir string) (*home, error) {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	// In a folder that is no agent's nothing is made.
+	if _, err := os.Stat(filepath.Join(dir, identityFile)); errors.Is(err, fs.ErrNotExist) {
 		return nil, noIdentity(dir)
 	}
-	l, err := acquire(filepath.Join(dir, homeLock), 0)
+	l, err := acquire(filepath.Join(dir, homeLock), lockPatience)
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func TestForbiddenOffers(t *testing.T) {
 		test.change(o)
 		c.offer("harbour", o)
 		c.waitFor(test.name, func() bool { return len(c.declined) == attempt })
-		got := locked(c, func() *federationpb.DeclineRequest { return c.declined[attempt-1] })
+		got := stateOf(c, func() *federationpb.DeclineRequest { return c.declined[attempt-1] })
 		if !strings.Contains(got.GetWhy(), test.why) || int(got.GetAttempt()) != attempt || len(got.GetWhy()) > maxWhy+8 || leaks(got.GetWhy()) != "" {
 			t.Errorf("%s: %q", test.name, got.GetWhy())
 		}

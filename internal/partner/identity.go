@@ -115,10 +115,10 @@ func Rotate(home string, days int, now time.Time) (Identity, string, error) {
 // withIdentities works on the identities of a home, of which an agent that
 // serves may be changing one.
 func withIdentities(home string, work func() error) error {
-	l, err := acquire(filepath.Join(home, identityLock), 5*time.Second)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
 		return noIdentity(home)
 	}
+	l, err := acquire(filepath.Join(home, identityLock), 5*lockPatience)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,10 @@ type lock struct{ file *os.File }
 // lockPause is between two looks at a lock that another process has.
 const lockPause = 10 * time.Millisecond
 
+// lockPatience is longer than an agent that ends needs to go, and than a status
+// looks.
+const lockPatience = time.Second
+
 // acquire locks the file at path, and waits for it for a while.
 func acquire(path string, patience time.Duration) (*lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -49,6 +53,26 @@ func acquire(path string, patience time.Duration) (*lock, error) {
 		return nil, errors.Join(durable.WriteError(path, err), f.Close())
 	}
 	return &lock{f}, nil
+}
+
+// locked reports whether a process has the file at path. An agent that begins at
+// that very moment waits for the answer.
+func locked(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, durable.ReadError(path, err)
+	}
+	defer f.Close()
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return true, nil
+	case err != nil:
+		return false, durable.ReadError(path, err)
+	}
+	return false, nil
 }
 
 // owner is what the file says of the process that locked it.

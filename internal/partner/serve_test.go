@@ -30,7 +30,7 @@ func TestServe(t *testing.T) {
 		c.tick()
 		c.waitFor("a closed round", func() bool { return c.f.Closed == round })
 	}
-	if state := locked(c, func() federation.State { return c.f.State }); state != federation.Succeeded {
+	if state := stateOf(c, func() federation.State { return c.f.State }); state != federation.Succeeded {
 		t.Errorf("the federation is %s", state)
 	}
 	for _, s := range []*side{a, b} {
@@ -58,7 +58,7 @@ func TestServe(t *testing.T) {
 			s.log.has(t, words)
 		}
 	}
-	for _, h := range locked(c, func() []federation.SignedHeader { return c.headers }) {
+	for _, h := range stateOf(c, func() []federation.SignedHeader { return c.headers }) {
 		if !h.Verify(c.keys[h.Partner]) || h.Rows > 6 || len(h.Metrics) != 1 {
 			t.Errorf("%+v", h)
 		}
@@ -132,7 +132,7 @@ func TestAgentRestarts(t *testing.T) {
 	c.waitFor("the update", func() bool {
 		return len(c.verdicts) > 0 && c.f.Round != nil && c.f.Round.Cohort[0].Standing == federation.Accepted
 	})
-	if h := locked(c, func() *federation.SignedHeader { return c.f.Round.Cohort[0].Header }); h.Update != signed.Update || string(h.Signature) != string(signed.Signature) {
+	if h := stateOf(c, func() *federation.SignedHeader { return c.f.Round.Cohort[0].Header }); h.Update != signed.Update || string(h.Signature) != string(signed.Signature) {
 		t.Errorf("%s was signed, and %s was sent", signed.Update.Short(), h.Update.Short())
 	}
 	if len(a.double.seen()) != 0 {
@@ -206,7 +206,7 @@ func TestNewerOffer(t *testing.T) {
 	if a.double.killed != 1 {
 		t.Errorf("killed %d", a.double.killed)
 	}
-	if n := locked(c, func() int { return len(c.declined) + len(c.verdicts) }); n != 0 {
+	if n := stateOf(c, func() int { return len(c.declined) + len(c.verdicts) }); n != 0 {
 		t.Errorf("%d calls", n)
 	}
 }

@@ -2,7 +2,6 @@ package partner
 
 import (
 	"errors"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -79,14 +78,9 @@ func ReadStatus(dir string) (Status, error) {
 		return s, err
 	}
 	s.Sent = append(s.Sent, sent...)
-	free, err := acquire(filepath.Join(dir, homeLock), 0)
-	if err == nil {
-		return s, free.release()
-	}
-	if galley.CodeOf(err) != galley.FailedPrecondition {
+	if s.Serving, err = locked(h.path(homeLock)); err != nil || !s.Serving {
 		return s, err
 	}
-	s.Serving = true
 	var d Doing
 	switch err := readJSON(h.path(statusFile), maxMembership, &d); galley.CodeOf(err) {
 	case "":
