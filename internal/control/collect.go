@@ -19,7 +19,8 @@ const (
 	uploadsExpire = 24 * time.Hour // uploads that no job and no version came from
 )
 
-// sweepAtTimes removes blobs that nothing names, time and again until ctx ends.
+// sweepAtTimes removes blobs that nothing names, and old outcomes, time and again
+// until ctx ends.
 func (c *Control) sweepAtTimes(ctx context.Context) {
 	next := time.NewTimer(firstSweep)
 	defer next.Stop()
@@ -30,6 +31,7 @@ func (c *Control) sweepAtTimes(ctx context.Context) {
 		case <-next.C:
 		}
 		c.sweep(ctx)
+		c.forgetOutcomes(ctx)
 		next.Reset(sweepEvery)
 	}
 }

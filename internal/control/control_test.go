@@ -22,6 +22,8 @@ func TestMain(m *testing.M) {
 			os.Exit(process.Main(drivers))
 		case "server":
 			os.Exit(server(os.Args[2]))
+		case "federated":
+			os.Exit(federatedServer(os.Args[2]))
 		case "faults":
 			os.Exit(loadedServer(os.Args[2:]))
 		}

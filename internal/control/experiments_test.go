@@ -32,18 +32,24 @@ func newLab(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.stop)
+	l.begin(t)
+	return l
+}
+
+// begin registers both versions and starts the experiment test.
+func (l *lab) begin(t *testing.T) {
+	t.Helper()
 	for seed := range 2 {
 		if _, _, err := l.store.Register(t.Context(), storetest.Version("news", seed)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err = l.StartExperiment(t.Context(), "ann", ExperimentStart{
+	_, err := l.StartExperiment(t.Context(), "ann", ExperimentStart{
 		Name: "test", Control: galley.Ref{Name: "news", Version: 1}, Treatment: galley.Ref{Name: "news", Version: 2}, Split: "50/50", Metric: "click",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l
 }
 
 // answer is a prediction of one of the arms.

@@ -36,6 +36,9 @@ func (c *Control) Feedback(ctx context.Context, id, outcome string) (Feedback, e
 	if err != nil {
 		return Feedback{}, err
 	}
+	if err := inTime(p, c.now()); err != nil {
+		return Feedback{}, err
+	}
 	if outcome == "" || len(outcome) > maxOutcomeText || !utf8.ValidString(outcome) {
 		return Feedback{}, galley.Errorf(galley.InvalidArgument, "outcome", "is empty, longer than %d bytes or not UTF-8", maxOutcomeText).
 			WithRemedy("send what became of the prediction: true, false, a number from 0 to 1, or the right label")
