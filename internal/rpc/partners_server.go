@@ -20,8 +20,10 @@ import (
 const (
 	maxPartnerMessage     = maxPiece + 64<<10 // a piece and what is around it
 	maxPartnerHeaders     = 16 << 10
-	maxPartnerStreams     = 16
-	maxPartnerConnections = 8 // of one partner
+	maxPartnerStreams     = 8
+	partnerStreamWindow   = 1 << 20 // what a client may send before it is read
+	partnerWindow         = 2 << 20 // over all streams
+	maxPartnerConnections = 8       // of one partner
 
 	// A machine that is gone is noticed after both: its agent is no longer
 	// present then.
@@ -64,6 +66,8 @@ func NewPartnersServer(c *control.Control, identity func(*tls.ClientHelloInfo) (
 		grpc.MaxRecvMsgSize(maxPartnerMessage),
 		grpc.MaxSendMsgSize(maxPartnerMessage),
 		grpc.MaxConcurrentStreams(maxPartnerStreams),
+		grpc.InitialWindowSize(partnerStreamWindow),
+		grpc.InitialConnWindowSize(partnerWindow),
 		grpc.MaxHeaderListSize(maxPartnerHeaders),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: partnerPing, Timeout: partnerAnswer}),
