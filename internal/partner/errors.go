@@ -119,12 +119,24 @@ func refuses(err error) bool {
 }
 
 // passes reports whether a call that failed may succeed when it is tried again.
+// A disk that is full is no matter of the call.
 func passes(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
 	switch galley.CodeOf(err) {
-	case galley.Unavailable, galley.Aborted, galley.ResourceExhausted, galley.Canceled, galley.DeadlineExceeded, galley.Internal, galley.Unknown:
-		return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	case galley.Unavailable:
+		return true
+	case galley.Aborted, galley.ResourceExhausted, galley.Canceled, galley.DeadlineExceeded, galley.Internal, galley.Unknown:
+		return remote(err)
 	}
 	return false
+}
+
+// remote reports whether an error is the coordinator's word.
+func remote(err error) bool {
+	_, ok := status.FromError(err)
+	return ok
 }
 
 // printable bounds a coordinator's words and keeps them on one line of a log.

@@ -27,7 +27,7 @@ func (a *agent) send(ctx context.Context, o timed, signed federation.SignedHeade
 		if err == nil {
 			return a.judged(o, signed, verdict)
 		}
-		if !passes(err) || again.wait(ctx) != nil {
+		if remote(err) && !passes(err) || again.wait(ctx) != nil {
 			log.Warn("the update could not be sent; it is kept, and sent again when the coordinator asks", "error", err)
 			return false
 		}
