@@ -34,12 +34,15 @@ type contest struct {
 	disputes  disputes
 	alike     int    // rows with the same answer
 	used      effort // by the contender's predictions
+	answers   []int  // to the batch
+	shaken    []*shaken
 	languages map[string]*Pairing
 	lengths   [len(lengthNames)]Pairing
 }
 
-func newContest(c Contender, labels []string) *contest {
+func newContest(c Contender, labels []string, disturbances int) *contest {
 	return &contest{
+		shaken:    newShaken(disturbances),
 		Contender: c, count: NewClassification(labels), joint: newTriples(), disputes: newDisputes(),
 		languages: make(map[string]*Pairing),
 	}

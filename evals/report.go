@@ -106,7 +106,8 @@ type Baseline struct {
 	LatencyMS             *Latency          `json:"latency_ms,omitempty"` // taken in turns with the model's
 	Ratios                map[string]Metric `json:"ratios,omitempty"`     // the model's latency over the baseline's
 
-	Disagreements *Disagreements `json:"disagreements,omitempty"`
+	Disagreements *Disagreements    `json:"disagreements,omitempty"`
+	Robustness    []PerturbedBeside `json:"robustness,omitempty"` // by perturbation, as of the report's
 }
 
 // A Contrast is a baseline on some of the rows, beside the model.

@@ -26,12 +26,16 @@ type Perturbed struct {
 	Changed  Metric  `json:"changed"`  // share of answers that are others
 }
 
-// A disturbance counts the answers to texts under one perturbation.
+// PerturbedBeside is how a version answers the changed texts that the model
+// does, too.
+type PerturbedBeside struct {
+	Perturbed
+	Difference Metric `json:"difference"` // accuracy of the model minus the version's on the changed texts, paired
+}
+
+// A disturbance is a perturbation of a batch's texts.
 type disturbance struct {
 	perturb.Perturbation
-	clean, right, changed int
-	pairs                 Pairing
-
 	at    []int // rows of the batch that it changes
 	texts []string
 }
@@ -44,19 +48,41 @@ func newDisturbances() []*disturbance {
 	return out
 }
 
-// ask puts the changed texts of a batch to a model. gold and answers are those
-// of the batch's rows.
-func (d *disturbance) ask(ctx context.Context, p Predictor, seed uint64, labels, texts []string, gold, answers []int) error {
+// change perturbs the texts of a batch.
+func (d *disturbance) change(texts []string, seed uint64) {
 	d.at, d.texts = d.at[:0], d.texts[:0]
 	for i, text := range texts {
 		if changed := d.Apply(text, seed); changed != text {
 			d.at, d.texts = append(d.at, i), append(d.texts, changed)
 		}
 	}
+}
+
+// A shaken counts the answers of one model to texts under one perturbation.
+type shaken struct {
+	clean, right, changed int
+	pairs                 Pairing
+	now                   []bool // which answers of the batch are right
+
+	beside Pairing // a is the model that is evaluated, b this one
+}
+
+func newShaken(n int) []*shaken {
+	out := make([]*shaken, n)
+	for i := range out {
+		out[i] = &shaken{}
+	}
+	return out
+}
+
+// ask puts the changed texts of a batch to a model. gold and answers are those
+// of the batch's rows.
+func (s *shaken) ask(ctx context.Context, d *disturbance, p Predictor, name string, labels []string, gold, answers []int) error {
+	s.now = s.now[:0]
 	if len(d.texts) == 0 {
 		return nil
 	}
-	out, err := ask(ctx, p, d.texts, "the model")
+	out, err := ask(ctx, p, d.texts, name)
 	if err != nil {
 		return err
 	}
@@ -66,24 +92,32 @@ func (d *disturbance) ask(ctx context.Context, p Predictor, seed uint64, labels,
 			return err
 		}
 		before, after := answers[i] == gold[i], now == gold[i]
-		d.pairs.Add(before, after)
+		s.now = append(s.now, after)
+		s.pairs.Add(before, after)
 		if before {
-			d.clean++
+			s.clean++
 		}
 		if after {
-			d.right++
+			s.right++
 		}
 		if now != answers[i] {
-			d.changed++
+			s.changed++
 		}
 	}
 	return nil
 }
 
-func (d *disturbance) result() Perturbed {
-	n := d.pairs.N
+// compare pairs the batch's answers with the evaluated model's.
+func (s *shaken) compare(own *shaken) {
+	for k, right := range s.now {
+		s.beside.Add(own.now[k], right)
+	}
+}
+
+func (s *shaken) result(d *disturbance) Perturbed {
+	n := s.pairs.N
 	return Perturbed{
 		Name: d.Name, What: d.What, N: n,
-		Accuracy: Wilson(d.right, n), Clean: Wilson(d.clean, n), Drop: d.pairs.Difference(), P: d.pairs.McNemar(), Changed: Wilson(d.changed, n),
+		Accuracy: Wilson(s.right, n), Clean: Wilson(s.clean, n), Drop: s.pairs.Difference(), P: s.pairs.McNemar(), Changed: Wilson(s.changed, n),
 	}
 }

@@ -3,6 +3,8 @@ package evals
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,4 +82,60 @@ func TestRobustness(t *testing.T) {
 	if err != nil || plain.Robustness != nil {
 		t.Errorf("%+v %v", plain.Robustness, err)
 	}
+}
+
+// TestRobustnessBeside: a version answers the same changed texts, and is compared
+// on them. Other baselines are not asked.
+func TestRobustnessBeside(t *testing.T) {
+	labels := []string{"culture", "sports"}
+	var rows []dataset.Row
+	for i := range 30 {
+		rows = append(rows, dataset.Row{Text: fmt.Sprintf("a new play number %d", i), Label: "culture"}, dataset.Row{Text: "Goal", Label: "sports"})
+	}
+	r, err := Run(t.Context(), shouter{}, sequence(rows, nil), labels, Options{Latency: -1, Batch: 7, Robustness: true, Seed: 5, Baselines: []Contender{
+		{Name: "words", Predictor: steadfast{}},
+		{Name: "a@1", Predictor: steadfast{}, Version: &Contestant{Model: "steady"}},
+		{Name: "a@2", Predictor: shouter{}, Version: &Contestant{Model: "shouting"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Baselines[0].Robustness != nil {
+		t.Errorf("%+v", r.Baselines[0].Robustness)
+	}
+	other, _ := r.Beside("steady")
+	same, _ := r.Beside("shouting")
+	if len(other.Robustness) != 9 || len(same.Robustness) != 9 {
+		t.Fatalf("%d and %d", len(other.Robustness), len(same.Robustness))
+	}
+	for k, own := range r.Robustness.Perturbations {
+		x := other.Robustness[k]
+		if x.Name != own.Name || x.N != own.N || x.Changed.Value != 0 && x.Name[:4] == "case" || x.Drop.Value != 0 && x.Name[:4] == "case" {
+			t.Errorf("%s: %+v", own.Name, x)
+		}
+		if want := own.Accuracy.Value - x.Accuracy.Value; x.N > 0 && (math.Abs(x.Difference.Value-want) > 1e-12 || x.Difference.N != x.N) {
+			t.Errorf("%s: the difference is %+v, not %v", own.Name, x.Difference, want)
+		}
+		if y := same.Robustness[k]; y.Perturbed != own || y.Difference.Value != 0 {
+			t.Errorf("%s: %+v beside itself", own.Name, y)
+		}
+	}
+	if x := other.Robustness[slices.IndexFunc(other.Robustness, func(p PerturbedBeside) bool { return p.Name == "case.lower" })]; x.Difference.Value != -1 || x.Accuracy.Value != 1 {
+		t.Errorf("%+v", x)
+	}
+}
+
+// steadfast takes texts without spaces for sports, whatever their casing.
+type steadfast struct{}
+
+func (steadfast) Predict(_ context.Context, texts []string) ([]Prediction, error) {
+	var out []Prediction
+	for _, text := range texts {
+		i := 0
+		if !strings.Contains(text, " ") {
+			i = 1
+		}
+		out = append(out, Prediction{Scores: onehot(2, i, .9)})
+	}
+	return out, nil
 }

@@ -40,7 +40,8 @@ type Options struct {
 	// into the report, not only their numbers.
 	ShowTexts bool
 	// Robustness asks for each text again as each of the perturbations of
-	// package perturb changes it under Seed.
+	// package perturb changes it under Seed, of Baselines those that are
+	// versions, too.
 	Robustness bool
 	Seed       uint32
 	// Observe, if set, gets every row, its number and the model's answer.
@@ -173,6 +174,7 @@ type evaluation struct {
 	count   *Classification
 	against []*contest
 	disturb []*disturbance
+	shaken  []*shaken // by disturbance
 	sample  reservoir[string]
 
 	batch     []dataset.Row
@@ -204,9 +206,10 @@ func newEvaluation(p Predictor, labels []string, o Options) (*evaluation, error)
 	}
 	if o.Robustness {
 		e.disturb = newDisturbances()
+		e.shaken = newShaken(len(e.disturb))
 	}
 	for _, c := range o.Baselines {
-		e.against = append(e.against, newContest(c, labels))
+		e.against = append(e.against, newContest(c, labels, len(e.disturb)))
 	}
 	return e, nil
 }
@@ -262,23 +265,44 @@ func (e *evaluation) flush(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		c.answers = c.answers[:0]
 		for i, row := range e.batch {
 			predicted, err := addRow(c.count, e.gold[i], other[i], row)
 			if err != nil {
 				return err
 			}
+			c.answers = append(c.answers, predicted)
 			c.add(row, e.at(i), e.gold[i], answers[i], predicted)
 		}
 	}
-	for _, d := range e.disturb {
-		if err := d.ask(ctx, e.p, uint64(e.o.Seed), e.labels, e.texts, e.gold, answers); err != nil {
-			return err
-		}
+	if err := e.shake(ctx, answers); err != nil {
+		return err
 	}
 	e.rows += len(e.batch)
 	e.batch, e.places = e.batch[:0], e.places[:0]
 	if e.o.Progress != nil {
 		e.o.Progress(e.rows)
+	}
+	return nil
+}
+
+// shake asks for the batch's texts again, changed, the model and the versions that
+// it is compared with.
+func (e *evaluation) shake(ctx context.Context, answers []int) error {
+	for k, d := range e.disturb {
+		d.change(e.texts, uint64(e.o.Seed))
+		if err := e.shaken[k].ask(ctx, d, e.p, "the model", e.labels, e.gold, answers); err != nil {
+			return err
+		}
+		for _, c := range e.against {
+			if c.Version == nil {
+				continue
+			}
+			if err := c.shaken[k].ask(ctx, d, c.Predictor, c.Name, e.labels, e.gold, c.answers); err != nil {
+				return err
+			}
+			c.shaken[k].compare(e.shaken[k])
+		}
 	}
 	return nil
 }
@@ -362,14 +386,18 @@ func (e *evaluation) report() *Report {
 	}
 	if e.o.Robustness {
 		r.Robustness = &Robustness{Seed: e.o.Seed}
-		for _, d := range e.disturb {
-			r.Robustness.Perturbations = append(r.Robustness.Perturbations, d.result())
+		for k, d := range e.disturb {
+			r.Robustness.Perturbations = append(r.Robustness.Perturbations, e.shaken[k].result(d))
 		}
 	}
 	for _, c := range e.against {
 		b := c.baseline()
 		r.Baselines = append(r.Baselines, b)
 		if c.Version != nil {
+			for k, d := range e.disturb {
+				last := &r.Baselines[len(r.Baselines)-1]
+				last.Robustness = append(last.Robustness, PerturbedBeside{c.shaken[k].result(d), c.shaken[k].beside.Difference()})
+			}
 			r.Metrics[Agreement] = b.Agreement
 			continue
 		}

@@ -40,7 +40,8 @@ texts to the answer, never to the report that is kept.
 
 With --robustness each text is asked again with typing errors, in other casing,
 in the other Chinese script and with other numbers: the report has accuracy,
-its fall on the same rows, and the share of answers that changed, for each.`,
+its fall on the same rows, and the share of answers that changed, for each. Of a
+second version, too.`,
 		Example: "  galley eval news-topic@2 --data headlines --split test\n  galley eval news-topic@2 --data fresh.csv --format csv\n  galley eval news-topic@2 --data headlines --baseline\n  galley eval news-topic@2 --against news-topic@1 --data headlines --show-texts\n  galley eval news-topic@2 --data headlines --robustness\n  galley eval news-topic@2 --data headlines --cpu-hour-price 0.04\n  galley eval news-topic@2 --data headlines --robustness --html report.html",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -89,7 +90,7 @@ its fall on the same rows, and the share of answers that changed, for each.`,
 				printReport(a.out, r.GetReport().AsMap(), "")
 				printCost(a.out, report.Resources)
 				printContests(a.out, report)
-				return printRobustness(a.out, report.Robustness)
+				return printRobustness(a.out, report)
 			})
 		},
 	}
