@@ -12,7 +12,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	mathrand "math/rand/v2"
 	"os"
@@ -224,20 +223,6 @@ func (a *agent) verdicts() []federation.Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.said)
-}
-
-// weightsOf reads the numbers of weights.
-func weightsOf(t testing.TB, r io.Reader) []float32 {
-	t.Helper()
-	in, err := federation.NewReader(r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := make([]float32, in.Layout().Elements())
-	if err := in.Read(out); err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // checkRounds holds that a job's closed rounds follow each other, each once, and
