@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"galley"
 	"galley/federation"
 	"galley/trainer/launch"
@@ -25,6 +27,8 @@ type Options struct {
 	Log      *slog.Logger
 	Now      func() time.Time // the clock that agreements end by; time.Now if nil
 	Pause    time.Duration    // before a call that failed is tried again, growing; 1 s if 0
+
+	dial []grpc.DialOption // of tests, which read along
 }
 
 // DefaultMaxModel bounds a model's files unless the operator says otherwise.

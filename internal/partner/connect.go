@@ -38,9 +38,9 @@ type link struct {
 }
 
 // newLink makes a connection, which is opened by the first call.
-func newLink(m Membership, i Identity, now func() time.Time) (*link, error) {
+func newLink(m Membership, i Identity, now func() time.Time, dial []grpc.DialOption) (*link, error) {
 	l := &link{address: m.Coordinator, identity: i, now: now}
-	conn, err := grpc.NewClient(m.Coordinator,
+	conn, err := grpc.NewClient(m.Coordinator, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(l.config(m))),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithMaxHeaderListSize(maxHeaders),
@@ -48,7 +48,7 @@ func newLink(m Membership, i Identity, now func() time.Time) (*link, error) {
 		// How often it is tried is for the agent to say.
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent(agentName),
-	)
+	}, dial...)...)
 	if err != nil {
 		return nil, galley.Errorf(galley.InvalidArgument, m.Coordinator, "is not an address: %w", err)
 	}
@@ -181,7 +181,7 @@ func Join(ctx context.Context, dir string, j Joining, version string, now func()
 		return m, galley.Errorf(galley.FailedPrecondition, "agreement.expires", "has ended at %s", m.Terms.Expires.UTC().Format(time.RFC3339)).
 			WithRemedy("write a new agreement")
 	}
-	l, err := newLink(m, i, now)
+	l, err := newLink(m, i, now, j.dial)
 	if err != nil {
 		return m, err
 	}

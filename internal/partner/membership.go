@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 
+	"google.golang.org/grpc"
+
 	"galley"
 	"galley/federation"
 	"galley/internal/durable"
@@ -57,6 +59,8 @@ type Joining struct {
 	Coordinator string // HOST:PORT
 	Server      []byte // PEM: the server's certificate, or with CA those of its CA
 	CA          bool
+
+	dial []grpc.DialOption // of tests, which read along
 }
 
 // membership checks what an operator says.

@@ -122,7 +122,7 @@ func (a *agent) connect(ctx context.Context) (*link, error) {
 }
 
 func (a *agent) greet(ctx context.Context, i Identity) (*link, error) {
-	l, err := newLink(a.membership, i, a.now)
+	l, err := newLink(a.membership, i, a.now, a.options.dial)
 	if err != nil {
 		return nil, err
 	}

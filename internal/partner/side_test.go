@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"galley/dataset"
 	"galley/federation"
 )
@@ -23,6 +25,7 @@ type side struct {
 	double   *trainingDouble
 	log      *journal
 	now      func() time.Time
+	dial     []grpc.DialOption
 }
 
 // newSide makes a partner that has joined.
@@ -43,7 +46,7 @@ func newSide(t testing.TB, c *coordinator, name string, change ...string) *side 
 }
 
 func (s *side) join(change ...string) error {
-	j := Joining{Agreement: agreementText(s.name, change...), Coordinator: s.c.address, Server: s.c.crt}
+	j := Joining{Agreement: agreementText(s.name, change...), Coordinator: s.c.address, Server: s.c.crt, dial: s.dial}
 	_, err := Join(s.t.Context(), s.dir, j, "test", s.now)
 	return err
 }
@@ -51,7 +54,7 @@ func (s *side) join(change ...string) error {
 func (s *side) options() Options {
 	return Options{
 		Home: s.dir, Rows: Rows{Train: s.rows, Format: dataset.CSV, Seed: 1}, Launcher: s.double, Version: "test", Log: s.log.logger(), Now: s.now,
-		Pause: 5 * time.Millisecond,
+		Pause: 5 * time.Millisecond, dial: s.dial,
 	}
 }
 
