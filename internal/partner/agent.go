@@ -52,9 +52,11 @@ type agent struct {
 	linked   chan struct{} // closed when there is one
 
 	// Of the worker.
-	ledger federation.Ledger
-	source source
-	done   map[roundKey]bool // rounds whose update was accepted, of this process
+	ledger  federation.Ledger
+	source  source
+	model   *model             // of the present run
+	checked map[string]records // by the name of their folder
+	done    map[roundKey]bool  // rounds whose update was accepted, of this process
 }
 
 // A roundKey names a round of a run.
@@ -111,7 +113,7 @@ func open(ctx context.Context, o Options) (*agent, error) {
 	}
 	a := &agent{
 		options: o, home: h, log: o.Log, now: o.Now, doing: &reporter{home: h, now: o.Now},
-		offers: make(chan timed), linked: make(chan struct{}), done: map[roundKey]bool{},
+		offers: make(chan timed), linked: make(chan struct{}), done: map[roundKey]bool{}, checked: map[string]records{},
 	}
 	if err := a.load(ctx); err != nil {
 		return nil, errors.Join(err, h.close())

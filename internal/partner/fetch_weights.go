@@ -66,8 +66,9 @@ func (a *agent) receiveWeights(ctx context.Context, l *link, run string, digest 
 		return durable.WriteError(path, err)
 	}
 	defer func() {
-		if flushed := errors.Join(f.Sync(), f.Close()); err == nil {
-			err = durable.WriteError(path, flushed)
+		// What is lost with the power is found out by the digest, and fetched again.
+		if closed := f.Close(); err == nil {
+			err = durable.WriteError(path, closed)
 		}
 	}()
 	info, err := f.Stat()

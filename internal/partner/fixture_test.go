@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"galley/task"
 	"galley/trainer"
 	"galley/trainer/architecture"
+	"galley/trainer/objective"
 )
 
 // labels of the model, and rows of a partner, one of them with another label.
@@ -176,4 +178,15 @@ func write(t testing.TB, dir, name string, data []byte) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// exchanged returns the weights of a graph that leave with an update.
+func exchanged(graph *onnx.Model) ([]*onnx.Tensor, federation.Layout, error) {
+	weights, err := objective.Federated(graph)
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.SortFunc(weights, func(a, b *onnx.Tensor) int { return strings.Compare(a.Name, b.Name) })
+	layout, err := federation.LayoutOf(weights)
+	return weights, layout, err
 }

@@ -2,6 +2,7 @@ package partner
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,9 +17,11 @@ import (
 	"galley/trainer/objective"
 )
 
-// A model is the one that a run began with, with the weights of a round.
+// A model is the one that a run began with, with the weights of a round. It is
+// read once for a run.
 type model struct {
-	dir     string
+	run     string
+	files   map[string][]byte // beside the graph
 	labels  []string
 	graph   *onnx.Model
 	weights []*onnx.Tensor // those that are exchanged, of graph
@@ -28,20 +31,21 @@ type model struct {
 
 // openModel reads a model that was fetched. Its graph keeps all in one file:
 // one that names other files is refused.
-func openModel(dir string) (*model, error) {
+func openModel(run, dir string) (*model, error) {
 	data, err := os.ReadFile(filepath.Join(dir, task.ModelFile))
 	if err != nil {
 		return nil, durable.ReadError(dir, err)
 	}
-	m := &model{dir: dir}
+	m := &model{run: run, files: map[string][]byte{}}
 	if m.graph, err = onnx.Unmarshal(data, onnx.ReadOptions{}); err != nil {
 		return nil, err
 	}
-	settings, err := readBounded(filepath.Join(dir, task.ConfigFile), maxSettings)
-	if err != nil {
-		return nil, err
+	for _, name := range []string{task.ConfigFile, task.TokenizerFile} {
+		if m.files[name], err = readBounded(filepath.Join(dir, name), maxSettings); err != nil {
+			return nil, err
+		}
 	}
-	config, err := task.DecodeConfig(bytes.NewReader(settings))
+	config, err := task.DecodeConfig(bytes.NewReader(m.files[task.ConfigFile]))
 	if err != nil {
 		return nil, err
 	}
@@ -49,30 +53,29 @@ func openModel(dir string) (*model, error) {
 		return nil, galley.Errorf(galley.InvalidArgument, task.ConfigFile, "is of a model for %s", config.Task)
 	}
 	m.labels = config.Labels
-	f, err := os.Open(filepath.Join(dir, task.TokenizerFile))
-	if err != nil {
-		return nil, durable.ReadError(dir, err)
-	}
-	defer f.Close()
-	if _, err := text.Load(f); err != nil {
+	if _, err := text.Load(bytes.NewReader(m.files[task.TokenizerFile])); err != nil {
 		return nil, err
 	}
-	if m.weights, m.layout, err = exchanged(m.graph); err != nil {
+	if m.weights, err = objective.Federated(m.graph); err != nil {
 		return nil, err
 	}
-	return m, nil
+	slices.SortFunc(m.weights, func(a, b *onnx.Tensor) int { return strings.Compare(a.Name, b.Name) })
+	m.layout, err = federation.LayoutOf(m.weights)
+	return m, err
 }
 
-// exchanged returns the weights of a graph that leave with an update, in the
-// order of their layout.
-func exchanged(graph *onnx.Model) ([]*onnx.Tensor, federation.Layout, error) {
-	weights, err := objective.Federated(graph)
-	if err != nil {
-		return nil, nil, err
+// after returns the numbers of a trained graph's weights, which are those of the
+// model's layout.
+func (m *model) after(graph *onnx.Model) ([][]float32, error) {
+	weights := make([]*onnx.Tensor, len(m.layout))
+	for i, s := range m.layout {
+		t := graph.Graph.Initializer(s.Name)
+		if t == nil || t.Type != onnx.Float || !slices.Equal(t.Dims, s.Dims) {
+			return nil, galley.Errorf(galley.Internal, "training", "has made a model without the weights %s", s)
+		}
+		weights[i] = t
 	}
-	layout, err := federation.LayoutOf(weights)
-	weights = slices.SortedFunc(slices.Values(weights), func(a, b *onnx.Tensor) int { return strings.Compare(a.Name, b.Name) })
-	return weights, layout, err
+	return numbers(weights)
 }
 
 // begin puts the weights of a round, which must be those that the offer names,
@@ -108,32 +111,19 @@ func numbers(weights []*onnx.Tensor) ([][]float32, error) {
 }
 
 // write puts the model, with the weights of its round, into a folder that a
-// training goes on from; it appears whole or not at all.
+// training goes on from. What an agent that was killed has left there is written
+// over, so that nothing has to be flushed.
 func (m *model) write(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil // of an agent that was killed while it trained
-	}
 	graph, err := onnx.Marshal(m.graph)
 	if err != nil {
 		return err
 	}
-	part := dir + partial
-	if err := os.RemoveAll(part); err != nil {
-		return durable.WriteError(part, err)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return durable.WriteError(dir, err)
 	}
-	if err := os.MkdirAll(part, 0o700); err != nil {
-		return durable.WriteError(part, err)
+	err = os.WriteFile(filepath.Join(dir, task.ModelFile), graph, 0o600)
+	for name, data := range m.files {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), data, 0o600))
 	}
-	files := map[string][]byte{task.ModelFile: graph}
-	for _, name := range []string{task.ConfigFile, task.TokenizerFile} {
-		if files[name], err = readBounded(filepath.Join(m.dir, name), maxSettings); err != nil {
-			return err
-		}
-	}
-	for name, data := range files {
-		if err := durable.Write(filepath.Join(part, name), 0o600, data); err != nil {
-			return durable.WriteError(part, err)
-		}
-	}
-	return durable.WriteError(dir, os.Rename(part, dir))
+	return durable.WriteError(dir, err)
 }

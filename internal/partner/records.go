@@ -132,17 +132,25 @@ func (a *agent) records(ctx context.Context, labels []string) (records, error) {
 	// Strings and numbers are always JSON.
 	key, _ := json.Marshal([]any{a.source.train, a.source.valid, a.options.Rows.Format, a.options.Rows.Columns, a.options.Rows.Seed, cut, labels})
 	name := galley.DigestBytes(key).Hex()
+	if r, ok := a.checked[name]; ok {
+		return r, nil
+	}
+	clear(a.checked)
 	if err := a.home.keepNames(dataFolder, name); err != nil {
 		return records{}, err
 	}
 	dir := a.home.path(dataFolder, name)
-	if r, err := openRecords(dir); err == nil {
-		return r, nil
+	r, err := openRecords(dir)
+	if err != nil {
+		if err := a.makeRecords(ctx, labels, cut, dir); err != nil {
+			return records{}, err
+		}
+		if r, err = openRecords(dir); err != nil {
+			return records{}, err
+		}
 	}
-	if err := a.makeRecords(ctx, labels, cut, dir); err != nil {
-		return records{}, err
-	}
-	return openRecords(dir)
+	a.checked[name] = r
+	return r, nil
 }
 
 // openRecords reads a folder of record files, each of which must be what its

@@ -152,13 +152,17 @@ func (a *agent) fetch(ctx context.Context, o timed) (*model, error) {
 }
 
 func (a *agent) fetchOver(ctx context.Context, l *link, o timed) (*model, error) {
-	dir, err := a.modelDir(ctx, l, o.Run)
-	if err != nil {
-		return nil, sent(badModel, err)
-	}
-	m, err := openModel(dir)
-	if err != nil {
-		return nil, &declined{badModel, err}
+	m := a.model
+	if m == nil || m.run != o.Run {
+		dir, err := a.modelDir(ctx, l, o.Run)
+		if err != nil {
+			return nil, sent(badModel, err)
+		}
+		a.model = nil
+		if m, err = openModel(o.Run, dir); err != nil {
+			return nil, &declined{badModel, err}
+		}
+		a.model = m
 	}
 	base, err := a.baseFile(ctx, l, o.Run, o.Base, m.layout.EncodedSize())
 	if err != nil {

@@ -71,7 +71,7 @@ func (h *home) note(s Sent) error {
 	if err == nil {
 		_, err = f.Write(append(line, '\n'))
 	}
-	if err == nil {
+	if err == nil && s.What != GotAnswer { // nothing left with it
 		err = f.Sync()
 	}
 	return durable.WriteError(path, errors.Join(err, f.Close()))

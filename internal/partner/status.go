@@ -1,12 +1,13 @@
 package partner
 
 import (
+	"encoding/json"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
 	"galley"
-	"galley/internal/durable"
 )
 
 // statusFile says what a serving agent is at.
@@ -111,5 +112,7 @@ func (r *reporter) say(d Doing) {
 	}
 	d.Since = r.now().UTC()
 	r.said = d
-	_ = errors.Join(writeJSON(r.home.path(statusFile), d), durable.Clean(r.home.path(statusFile)))
+	data, _ := json.Marshal(d) // strings, numbers and times
+	next := r.home.path(statusFile + ".tmp")
+	_ = errors.Join(os.WriteFile(next, data, 0o600), os.Rename(next, r.home.path(statusFile)))
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"galley"
 	"galley/federation"
 	"galley/internal/durable"
 	"galley/onnx"
@@ -125,13 +124,6 @@ func (a *agent) result(m *model, r engine.Result) (training, error) {
 	if err != nil {
 		return training{}, err
 	}
-	weights, layout, err := exchanged(graph)
-	if err != nil {
-		return training{}, err
-	}
-	if layout.Digest() != m.layout.Digest() {
-		return training{}, galley.Errorf(galley.Internal, "training", "ended in other weights than it began with")
-	}
-	after, err := numbers(weights)
+	after, err := m.after(graph)
 	return training{after, r.Metrics}, err
 }
