@@ -109,7 +109,7 @@ func noteRounds(ch *store.FederationChange) {
 		}
 		ch.Commit = store.Commit{By: galley.System, At: r.Ended, Action: "federation.round", Detail: what}
 	}
-	if f.State != federation.Running && len(ch.Rounds) > 0 {
+	if f.State != federation.Running {
 		ch.JobCommit = store.Commit{By: galley.System, At: f.Updated, Action: "federation.end", Detail: string(f.State)}
 	}
 }
@@ -203,13 +203,18 @@ func roundLine(r federation.Round) string {
 }
 
 // admit has a run follow what is stored of a partner: its key, agreement and
-// access. It does what is still to be done, if anything is.
+// access. It does what is still to be done, if anything is; what it cannot do
+// now, who drives the run does.
 func (c *Control) admit(ctx context.Context, r *run, partner string) error {
 	memberships, err := c.store.Memberships(ctx, partner, r.name)
-	if err != nil {
-		return err
+	if err == nil {
+		err = c.admitAll(ctx, r, memberships)
 	}
-	return c.admitAll(ctx, r, memberships)
+	if err != nil {
+		r.doubt(true)
+	}
+	r.nudge()
+	return err
 }
 
 // admitAll is admit for memberships of the run's federation.

@@ -121,7 +121,7 @@ func (c *Control) refuse(ctx context.Context, r *run, s federation.Submitted, v 
 	if v.OK() { // it was sent again
 		s.Fault.Reason = federation.Duplicate
 	}
-	f, err := c.stored(ctx, r)
+	f, err := c.stored(context.WithoutCancel(ctx), r)
 	if err != nil || f.Round == nil || full(*f.Round, s.Header.Partner) {
 		return v, err
 	}
@@ -147,10 +147,10 @@ func (c *Control) receive(ctx context.Context, r *run, f store.Federation, s fed
 	if err != nil {
 		return none, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.Round.Deadline.Sub(s.At))
+	within, cancel := context.WithTimeout(ctx, f.Round.Deadline.Sub(s.At))
 	defer cancel()
 	size := layout.EncodedSize()
-	if err := c.spool.take(ctx, size); err != nil {
+	if err := c.spool.take(within, size); err != nil {
 		return none, galley.Errorf(galley.Unavailable, "upload", "there was no room for it in time: others are sent").WithRemedy("send it again")
 	}
 	defer c.spool.give(size)
@@ -160,13 +160,15 @@ func (c *Control) receive(ctx context.Context, r *run, f store.Federation, s fed
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	in := &spooling{from: io.LimitReader(body, size+1), to: file, open: func() bool { return ctx.Err() == nil && c.collects(r, f) }}
+	in := &spooling{from: io.LimitReader(body, size+1), to: file, open: func() bool { return within.Err() == nil && c.collects(r, f) }}
 	s.Finding, err = federation.Inspect(in, layout)
 	s.At = c.now()
 	var fault *federation.Fault
 	switch {
 	case in.failed != nil:
 		return none, durable.WriteError(c.temp(), in.failed)
+	case ctx.Err() != nil:
+		return none, ctx.Err() // who sent it is gone
 	case in.over:
 		return c.refuse(ctx, r, s, federation.Verdict{Reason: federation.Late, Message: "the round went on while it was sent"})
 	case errors.As(err, &fault):

@@ -16,7 +16,7 @@ import (
 // beginRun has a job of kind Federate that runs in memory: its partners are
 // answered from now on.
 func (c *Control) beginRun(j trainer.Job) *run {
-	r := &run{job: j.ID, name: j.Spec.Federation, partners: j.Spec.Partners}
+	r := &run{job: j.ID, name: j.Spec.Federation, partners: j.Spec.Partners, unsure: true}
 	r.nudge = func() { c.federating.nudge(r.job) }
 	return c.federations.begin(r)
 }
@@ -42,18 +42,20 @@ func (c *Control) driveFederation(id string) {
 // their deadline, aggregates, and publishes. What is to be done follows from
 // what is stored, and is done again until it is.
 type watch struct {
-	c        *Control
-	job      string
-	since    time.Time // when it began
-	admitted bool      // what changed of partners before it began is part of the run
+	c     *Control
+	job   string
+	since time.Time // when it began
 
 	work string // what is done beside, "" for nothing
 	end  context.CancelFunc
 	done sync.WaitGroup
 }
 
+// again is when a watch tries again what failed, and looks whether it missed
+// something.
+const again = 2 * time.Second
+
 func (w *watch) drive(ctx context.Context, signal <-chan struct{}) {
-	const again = 2 * time.Second // until what failed is tried again
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -80,27 +82,24 @@ func (w *watch) drive(ctx context.Context, signal <-chan struct{}) {
 func (w *watch) pass(ctx context.Context) (done bool, wait time.Duration, err error) {
 	wait = time.Hour
 	j, err := w.c.store.Job(ctx, w.job)
-	if galley.CodeOf(err) == galley.NotFound {
+	if galley.CodeOf(err) == galley.NotFound || err == nil && j.Phase.Final() {
+		w.stop()
+		w.c.federations.end(w.job)
 		return true, wait, nil
 	}
 	if err != nil {
 		return false, wait, err
 	}
 	r := w.c.beginRun(j)
-	if j.Phase.Final() {
-		w.stop()
-		w.c.federations.end(r)
-		return true, wait, nil
-	}
-	if !w.admitted {
+	if r.doubt(false) {
 		memberships, err := w.c.store.Memberships(ctx, "", r.name)
 		if err == nil {
 			err = w.c.admitAll(ctx, r, memberships)
 		}
 		if err != nil {
+			r.doubt(true)
 			return false, wait, err
 		}
-		w.admitted = true
 	}
 	f, err := w.c.stored(ctx, r)
 	if err != nil {
@@ -142,6 +141,7 @@ func (w *watch) tick(ctx context.Context, r *run, f store.Federation) (wait time
 	}
 	if _, err := w.c.advance(ctx, r, federation.Ticked{At: at, Present: present}); err != nil {
 		w.c.log.Error("a federation cannot go on; it is tried again", "job", w.job, "error", err)
+		return again
 	}
 	if f, err := w.c.stored(ctx, r); err == nil {
 		if due, ok := f.Due(); ok {
@@ -223,7 +223,9 @@ func (c *Control) resumeFederation(ctx context.Context, by galley.Actor, j train
 	if _, err := c.saveWithJob(ctx, r, ch, []trainer.Event{trainer.ResumeAsked{At: at}}); err != nil {
 		return j, err
 	}
-	c.beginRun(j).set(nil)
+	begun := c.beginRun(j)
+	begun.set(nil)
+	begun.doubt(true)
 	c.driveFederation(j.ID)
 	return c.store.Job(ctx, j.ID)
 }

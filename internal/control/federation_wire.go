@@ -59,7 +59,6 @@ func (c *Control) JoinFederation(ctx context.Context, partner string, file []byt
 		if err := c.admit(ctx, r, partner); err != nil {
 			return "", "", err
 		}
-		r.nudge()
 	}
 	return m.Digest, a.Federation, nil
 }
@@ -164,7 +163,7 @@ func (c *Control) FederationModel(ctx context.Context, partner, name, job string
 		if !slices.Contains([]string{task.ModelFile, task.ConfigFile, task.TokenizerFile}, a.Path) {
 			continue
 		}
-		files = append(files, ModelFile{a.Path, a.Size, a.Digest, func() (io.ReadCloser, error) { return c.openBlob(context.WithoutCancel(ctx), a.Digest) }})
+		files = append(files, ModelFile{a.Path, a.Size, a.Digest, func() (io.ReadCloser, error) { return c.openBlob(c.life, a.Digest) }})
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -150,6 +151,7 @@ type run struct {
 	changing sync.Mutex // one change at a time
 
 	mu      sync.Mutex
+	unsure  bool              // whether it has its partners as they are stored
 	present *store.Federation // as it is stored; nil if that is not known
 	layout  federation.Layout // of its weights; nil before it was read
 	files   []ModelFile       // of the model that it began with, likewise
@@ -192,15 +194,14 @@ func (f *federations) begin(r *run) *run {
 	return r
 }
 
-func (f *federations) end(r *run) {
+// end forgets the run of a job.
+func (f *federations) end(job string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.runs[r.name] == r {
-		delete(f.runs, r.name)
-	}
+	maps.DeleteFunc(f.runs, func(_ string, r *run) bool { return r.job == job })
 }
 
-// now returns the federation as it is stored.
+// stored returns the federation as it is stored.
 func (c *Control) stored(ctx context.Context, r *run) (store.Federation, error) {
 	r.mu.Lock()
 	present := r.present
@@ -224,6 +225,14 @@ func (r *run) set(f *store.Federation) {
 	if f == nil || r.present == nil || f.Generation > r.present.Generation {
 		r.present = f
 	}
+}
+
+// doubt says that a run may not have its partners as they are stored.
+func (r *run) doubt(unsure bool) (before bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, r.unsure = r.unsure, unsure
+	return before
 }
 
 // runOf returns the run of a federation's name that a partner takes part in.

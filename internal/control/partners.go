@@ -93,6 +93,18 @@ func (r *roll) named(name string) (enrolled, bool) {
 	return e, ok
 }
 
+// holder names the partner that has a key.
+func (r *roll) holder(key ed25519.PublicKey) (string, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for name, e := range r.names {
+		if e.key.Equal(key) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
 // access returns an enrolled partner that may take part.
 func (r *roll) access(name string) (enrolled, error) {
 	e, ok := r.named(name)
@@ -123,6 +135,10 @@ func (c *Control) EnrolPartner(ctx context.Context, by galley.Actor, name string
 	cert, err := readCertificate(name, file, c.now())
 	if err != nil {
 		return Partner{}, err
+	}
+	if other, ok := c.roll.holder(cert.PublicKey.(ed25519.PublicKey)); ok && other != name {
+		return Partner{}, galley.Errorf(galley.AlreadyExists, name, "the certificate has the key of %s", other).
+			WithRemedy("each partner has a key of its own: galley partner keygen --partner %s", name)
 	}
 	p := store.Partner{Name: name, Certificate: cert.Raw, Fingerprint: galley.DigestBytes(cert.Raw), Enrolled: c.now()}
 	commit := store.Commit{By: by, At: p.Enrolled, Action: "partner.enrol", Detail: string(p.Fingerprint)}

@@ -163,6 +163,9 @@ func TestPartners(t *testing.T) {
 	if _, err := w.RevokePartner(t.Context(), "ann", "nobody", ""); galley.CodeOf(err) != galley.NotFound {
 		t.Error(err)
 	}
+	if _, err := w.EnrolPartner(t.Context(), "ann", "herald", certificate(t, "herald", partnerKey("gazette, renewed"), nil), false); galley.CodeOf(err) != galley.AlreadyExists {
+		t.Error(err)
+	}
 	if _, err := w.EnrolPartner(t.Context(), "ann", "herald", certificate(t, "herald", ed25519.NewKeyFromSeed(make([]byte, 32)), nil), false); err != nil {
 		t.Error(err)
 	}
