@@ -1,7 +1,6 @@
 package quantize_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -15,14 +14,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"galley"
 	"galley/dataset"
 	"galley/examples/headlines"
 	"galley/internal/ort/orttest"
 	"galley/onnx"
-	"galley/onnx/session"
 	"galley/quantize"
 	"galley/task"
 	"galley/trainer"
@@ -224,56 +221,6 @@ func TestDriver(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A sluggish opener's sessions take longer: the first one of a quantised graph,
-// and then either the further ones or those of other graphs.
-type sluggish struct {
-	session.Opener
-	first, quantised bool
-}
-
-type slowSession struct{ session.Session }
-
-func (o *sluggish) Open(ctx context.Context, model []byte, opts session.Options) (session.Session, error) {
-	s, err := o.Opener.Open(ctx, model, opts)
-	quantised := bytes.Contains(model, []byte("MatMulInteger"))
-	slow := quantised == o.quantised
-	if !o.first {
-		o.first, slow = quantised, quantised
-	}
-	if err != nil || !slow {
-		return s, err
-	}
-	return slowSession{s}, nil
-}
-
-func (s slowSession) Run(ctx context.Context, inputs map[string]*session.Tensor, outputs ...string) (map[string]*session.Tensor, error) {
-	time.Sleep(time.Millisecond / 2)
-	return s.Session.Run(ctx, inputs, outputs...)
-}
-
-// TestDriverWithholdsWhatIsSlower gives the quantised model sessions that are
-// slow: if the first alone is, it is not the model's fault.
-func TestDriverWithholdsWhatIsSlower(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures times")
-	}
-	m := trainedModel(t)
-	for _, slow := range []bool{true, false} {
-		want := "measured again in other sessions it is not: "
-		if slow {
-			want = "it is slower than float@1 on this machine: "
-		}
-		var log []string
-		result, err := quantize.Driver{Opener: &sluggish{Opener: orttest.Opener(t), quantised: slow}}.Train(t.Context(), m.request(t, ""), func(e engine.Event) { log = append(log, e.Message) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if slow != (result.Withheld != "") || !strings.Contains(strings.Join(log, "\n"), want) {
-			t.Errorf("slow: %v, but %q, %v", slow, result.Withheld, log)
-		}
 	}
 }
 
