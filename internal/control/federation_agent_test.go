@@ -66,7 +66,7 @@ func certificate(t testing.TB, name string, key ed25519.PrivateKey, change func(
 }
 
 func agreementFile(partner, more string) []byte {
-	return fmt.Appendf(nil, "apiVersion: galley/v1\nkind: Agreement\nfederation: topics\npartner: %s\npurpose: topics of headlines\nmodels: [joint]\nrounds: 1000\n"+
+	return fmt.Appendf(nil, "apiVersion: galley/v1\nkind: Agreement\nfederation: topics\npartner: %s\npurpose: topics of headlines\nmodels: [joint, joint-100, joint-1]\nrounds: 1000\n"+
 		"min_cohort: 2\nexpires: 2099-01-01\nleaves: {weights: true, rows: {report: exact, most: 1000}, metrics: [loss]}\nclip: 0\nrequires: []\n%s", partner, more)
 }
 
