@@ -322,3 +322,32 @@ func TestPipelineResumesFederation(t *testing.T) {
 		}
 	}
 }
+
+// A step of a pipeline is federated from another's result.
+func TestFederateStepOfPipeline(t *testing.T) {
+	s, problems := ParseFile([]byte(`apiVersion: galley/v1
+kind: Pipeline
+name: story
+steps:
+  - id: start
+    spec: {kind: Train, name: news-topic, task: text-classification, data: {dataset: headlines}}
+  - id: rounds
+    spec: {kind: Federate, name: news-topic, data: {dataset: headlines}, from: "${start.version}", purpose: topics of headlines}
+  - id: release
+    spec: {kind: Promote, version: "${rounds.version}"}
+`), nil)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	spec, err := s.Steps[1].Resolve(map[string]string{"start": "news-topic@4"})
+	if err != nil || spec.From != "news-topic@4" || spec.Federation != "news-topic" || s.Steps[2].Requires()[0] != "rounds" {
+		t.Errorf("%+v %v", spec, err)
+	}
+	text, err := s.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, problems := ParseFile(text, nil); problems != nil || !reflect.DeepEqual(again, s) {
+		t.Errorf("%v\n%s", problems, text)
+	}
+}
