@@ -59,8 +59,8 @@ func (a *app) printPartner(home string) error {
 		if s.Doing.Round > 0 {
 			doing += fmt.Sprintf(", round %d of %s", s.Doing.Round, s.Doing.Run)
 		}
-		if s.Doing.Detail != "" {
-			doing += ": " + s.Doing.Detail
+		if s.Doing.Trouble != "" {
+			doing += "; not connected: " + s.Doing.Trouble
 		}
 		line("serving", "%s, since %s", doing, at(s.Doing.Since))
 	}

@@ -72,6 +72,9 @@ type timed struct {
 	deadline time.Time
 }
 
+// soon is how long before its end a certificate is warned of.
+const soon = 30 * 24 * time.Hour
+
 // errEnough ends an agent that has answered as many rounds as it was asked to.
 var errEnough = errors.New("as many rounds were answered as were asked for")
 
@@ -84,7 +87,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() {
-		a.doing.say(Doing{State: "stopped"})
+		a.doing.working(Doing{State: "stopped"})
 		if closed := a.home.close(); err == nil {
 			err = closed
 		}
@@ -151,6 +154,9 @@ func (a *agent) load(ctx context.Context) (err error) {
 		"agreement", a.membership.Agreement.Short(), "agreement_ends", terms.Expires.UTC().Format(time.RFC3339),
 		"rounds_answered", answered(a.ledger, terms.Federation), "rounds_permitted", terms.Rounds,
 		"certificate_ends", a.identity.Certificate.NotAfter.UTC().Format(time.RFC3339))
+	if left := a.identity.Certificate.NotAfter.Sub(a.now()); left < soon {
+		a.log.Warn("the certificate ends soon: galley partner keygen --rotate makes the next one", "days", int(left.Hours()/24))
+	}
 	return nil
 }
 

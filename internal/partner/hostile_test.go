@@ -82,6 +82,9 @@ func TestSenselessOffers(t *testing.T) {
 		"weighing": func(o *federationpb.Offer) { o.Weighting = "" },
 		"many":     func(o *federationpb.Offer) { o.Capabilities = make([]string, 100) },
 		"model":    func(o *federationpb.Offer) { o.Model = "a/b" },
+		"metrics":  func(o *federationpb.Offer) { o.Metrics = make([]string, 100) },
+		"metric":   func(o *federationpb.Offer) { o.Metrics = []string{strings.Repeat("x", 1<<16)} },
+		"purpose":  func(o *federationpb.Offer) { o.Purpose = strings.Repeat("x", 1<<16) },
 		"partner":  func(o *federationpb.Offer) { o.Partner = "" },
 	} {
 		o := message(federation.Offer{

@@ -95,7 +95,7 @@ func (a *agent) update(ctx context.Context, o timed) (federation.SignedHeader, e
 	}
 	rows, err := a.records(ctx, m.labels)
 	if err != nil {
-		return federation.SignedHeader{}, fault(ctx, badRows, err)
+		return federation.SignedHeader{}, unusable(ctx, err)
 	}
 	a.say("training", o)
 	t, err := a.train(ctx, o.Offer, spec, m, rows)
@@ -106,7 +106,7 @@ func (a *agent) update(ctx context.Context, o timed) (federation.SignedHeader, e
 }
 
 func (a *agent) say(state string, o timed) {
-	a.doing.say(Doing{State: state, Run: o.Run, Round: o.Round})
+	a.doing.working(Doing{State: state, Run: o.Run, Round: o.Round})
 }
 
 // forbidden is what the agreement, or the ledger, says of an offer: the
@@ -122,12 +122,16 @@ func words(why string, err error) string {
 	return galley.Clip(printable(why+": "+galley.AsError(err).Message), maxWhy)
 }
 
-// fault declines for a reason, unless the time is over or the disk is to blame.
-func fault(ctx context.Context, why string, err error) error {
-	if ctx.Err() != nil {
-		return err
+// unusable declines for the sake of the partner's files, if it is they that are
+// to blame, and not the time or the disk.
+func unusable(ctx context.Context, err error) error {
+	switch galley.CodeOf(err) {
+	case galley.InvalidArgument, galley.NotFound, galley.DataLoss:
+		if ctx.Err() == nil {
+			return &declined{badRows, err}
+		}
 	}
-	return &declined{why, err}
+	return err
 }
 
 // fetch brings the model and the weights that a round begins with here. A

@@ -19,7 +19,7 @@ func (a *agent) attend(ctx context.Context) {
 	again := backoff{first: a.options.Pause}
 	said := ""
 	for ctx.Err() == nil {
-		a.doing.say(Doing{State: "connecting", Detail: said})
+		a.doing.linked(false, said)
 		began := time.Now()
 		err := a.session(ctx)
 		if ctx.Err() != nil {
@@ -58,7 +58,7 @@ func (a *agent) session(ctx context.Context) error {
 	a.log.Info("attending", "coordinator", a.membership.Coordinator, "federation", a.membership.Terms.Federation)
 	a.setLink(l)
 	defer a.setLink(nil)
-	a.doing.say(Doing{State: "waiting"})
+	a.doing.linked(true, "")
 	for {
 		o, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

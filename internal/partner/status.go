@@ -15,11 +15,12 @@ const statusFile = "status.json"
 
 // Doing is what a serving agent is at.
 type Doing struct {
-	State  string    `json:"state"` // connecting, waiting, fetching, training, sending, stopped
-	Since  time.Time `json:"since"`
-	Run    string    `json:"run,omitempty"`
-	Round  int       `json:"round,omitempty"`
-	Detail string    `json:"detail,omitempty"` // why it is not connected, say
+	State     string    `json:"state"` // connecting, waiting, fetching, training, sending, stopped
+	Since     time.Time `json:"since"`
+	Run       string    `json:"run,omitempty"`
+	Round     int       `json:"round,omitempty"`
+	Connected bool      `json:"connected"`
+	Trouble   string    `json:"trouble,omitempty"` // why it is not connected
 }
 
 // A Status is what an agent's home says of it.
@@ -93,20 +94,45 @@ func ReadStatus(dir string) (Status, error) {
 	return s, nil
 }
 
-// A reporter writes what the agent is at. A status that cannot be written costs
-// the status.
+// A reporter writes what the agent is at: a round, or else whether it is
+// connected. A status that cannot be written costs the status.
 type reporter struct {
 	home *home
 	now  func() time.Time
-	mu   sync.Mutex
-	said Doing
+
+	mu        sync.Mutex
+	work      Doing // State is "" between rounds
+	connected bool
+	trouble   string
+	said      Doing
 }
 
-func (r *reporter) say(d Doing) {
+// working says what is done of a round; the zero Doing is for nothing.
+func (r *reporter) working(d Doing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d.Detail = galley.Clip(d.Detail, 500)
-	d.Since = r.said.Since
+	r.work = d
+	r.write()
+}
+
+// linked says whether the coordinator is reached, and why not.
+func (r *reporter) linked(connected bool, trouble string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.connected, r.trouble = connected, galley.Clip(trouble, 500)
+	r.write()
+}
+
+func (r *reporter) write() {
+	d := r.work
+	switch {
+	case d.State != "":
+	case r.connected:
+		d.State = "waiting"
+	default:
+		d.State = "connecting"
+	}
+	d.Connected, d.Trouble, d.Since = r.connected, r.trouble, r.said.Since
 	if d == r.said {
 		return
 	}

@@ -15,6 +15,8 @@ import (
 const (
 	maxAttempt      = 1_000_000
 	maxCapabilities = 16
+	maxMetrics      = 32
+	maxLine         = 200 // of a purpose, and of a metric's name
 	maxWithin       = 30 * 24 * time.Hour
 )
 
@@ -49,8 +51,10 @@ func offerOf(o *federationpb.Offer) (federation.Offer, error) {
 		return offer, wrong("is for round %d, attempt %d", offer.Round, offer.Attempt)
 	case offer.Within <= 0:
 		return offer, wrong("leaves no time")
-	case len(offer.Capabilities) > maxCapabilities:
-		return offer, wrong("has %d capabilities", len(offer.Capabilities))
+	case len(offer.Capabilities) > maxCapabilities || len(offer.Metrics) > maxMetrics:
+		return offer, wrong("has %d capabilities and %d metrics", len(offer.Capabilities), len(offer.Metrics))
+	case len(offer.Purpose) > maxLine || slices.ContainsFunc(offer.Metrics, func(m string) bool { return len(m) > maxLine }):
+		return offer, wrong("has a purpose or a metric of more than %d bytes", maxLine)
 	case !slices.Contains([]federation.Strategy{federation.FedAvg, federation.FedProx}, offer.Strategy):
 		return offer, wrong("has a strategy that this agent does not know")
 	case offer.Strategy == federation.FedAvg && offer.Mu != 0:

@@ -56,7 +56,7 @@ func (a *agent) work(ctx context.Context) error {
 			if a.enough() {
 				return errEnough
 			}
-			a.doing.say(Doing{State: "waiting"})
+			a.doing.working(Doing{})
 		case o := <-a.offers:
 			if present != nil {
 				if !newer(o.Offer, present.offer.Offer) {
