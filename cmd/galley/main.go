@@ -139,7 +139,7 @@ without a server.`,
 	flags.StringVar(&a.server, "server", a.server, "address of the server (GALLEY_SERVER)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.distillCommand(), a.quantizeCommand(), a.jobsCommand(),
+		a.quickstartCommand(), a.upCommand(), a.dataCommand(), a.trainCommand(), a.distillCommand(), a.quantizeCommand(), a.federateCommand(), a.jobsCommand(),
 		a.modelsCommand(), a.predictCommand(), a.abCommand(), a.feedbackCommand(), a.evalCommand(), a.federationCommand(), a.partnerCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.authCommand(), a.doctorCommand(), a.attemptCommand(), a.probeCommand(),
 	)
 	root.AddCommand(laterCommands()...)
@@ -204,11 +204,7 @@ func plural(n int, one, many string) string {
 // laterCommands are those of the contract whose issue has not come: they are
 // absent from the help, and say so when called.
 func laterCommands() []*cobra.Command {
-	var commands []*cobra.Command
-	for _, name := range []string{"federate", "search"} {
-		commands = append(commands, laterCommand(name))
-	}
-	return commands
+	return []*cobra.Command{laterCommand("search")}
 }
 
 func laterCommand(name string) *cobra.Command {

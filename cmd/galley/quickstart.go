@@ -26,7 +26,8 @@ the data, pretrain, fine-tune, evaluate beside a baseline, promote, serve, ask,
 see the gate refuse a worse version, promote it against the gate, roll back;
 distill a student, make its form of 8 bits, compare that with production; let
 readers decide between two versions, see a guardrail end an experiment with a
-damaged one, verify the audit log. It takes about a minute and a half on two cores.
+damaged one; train a model with three partners, processes of their own; verify
+the audit log. It takes about two minutes on two cores.
 
 Each step reads back what it claims; the command fails if one does not hold.
 The home is kept: go on with it as the last lines say.`,
@@ -57,7 +58,9 @@ type story struct {
 	client  *client
 	files   string // folder of the headlines' CSV files
 	address string
-	steps   []stepJSON
+	// forPartners is the address that partners' agents call.
+	forPartners string
+	steps       []stepJSON
 
 	base, model, worse string              // refs
 	student, small     string              // refs: of the model's student, and of that one's form of 8 bits
@@ -132,10 +135,13 @@ func (s *story) serve(ctx context.Context) (stop func() error, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	quiet := *s.app
 	quiet.err = io.Discard
-	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() { ended <- quiet.up(ctx, anyPorts, func(at endpoints) { ready <- at.grpc }) }()
+	ready, ended := make(chan endpoints, 1), make(chan error, 1)
+	ports := anyPorts
+	ports.partners = "127.0.0.1:0"
+	go func() { ended <- quiet.up(ctx, ports, func(at endpoints) { ready <- at }) }()
 	select {
-	case s.address = <-ready:
+	case at := <-ready:
+		s.address, s.forPartners = at.grpc, at.partners
 	case err := <-ended:
 		cancel()
 		return nil, err
@@ -174,6 +180,7 @@ func (s *story) tell(ctx context.Context) error {
 		{"compare", s.compare},
 		{"experiment", s.experiment},
 		{"guardrail", s.guardrail},
+		{"federate", s.federate},
 		{"audit", s.verifyAudit},
 	} {
 		began := time.Now()

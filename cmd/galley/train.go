@@ -33,7 +33,9 @@ what of them is unchanged is not run again.`,
 
 // kindCommands are the commands that take job files of one kind; galley train
 // takes all.
-var kindCommands = map[string]string{trainer.KindTrain: "train", trainer.KindDistill: "distill", trainer.KindQuantize: "quantize", trainer.KindPipeline: "train"}
+var kindCommands = map[string]string{
+	trainer.KindTrain: "train", trainer.KindDistill: "distill", trainer.KindQuantize: "quantize", trainer.KindFederate: "federate", trainer.KindPipeline: "train",
+}
 
 // jobFileCommand makes c a command that submits job files of a kind, of any if
 // it is empty.
