@@ -236,7 +236,7 @@ func TestUpWithPartners(t *testing.T) {
 			t.Errorf("%q was not overheard", text)
 		}
 	}
-	if in, out := wire.size(); in == 0 || out == 0 || wire.messages == 0 {
+	if in, out, _ := wire.size(); in == 0 || out == 0 || wire.messages == 0 {
 		t.Errorf("%d and %d bytes of %d messages were overheard", in, out, wire.messages)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	grpcmd "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/protobuf/proto"
+
+	federationpb "galley/api/federation/v1"
 )
 
 // An overheard is all that one side of connections has sent and received, in
@@ -23,6 +25,7 @@ type overheard struct {
 	mu       sync.Mutex
 	in, out  bytes.Buffer
 	messages int
+	updates  int // bytes of in that are pieces of updates
 }
 
 var _ stats.Handler = (*overheard)(nil)
@@ -63,6 +66,9 @@ func (o *overheard) HandleRPC(_ context.Context, s stats.RPCStats) {
 
 func (o *overheard) message(to *bytes.Buffer, payload any) {
 	o.messages++
+	if m, ok := payload.(*federationpb.UploadRequest); ok && to == &o.in {
+		o.updates += len(m.GetData())
+	}
 	data, err := proto.Marshal(payload.(proto.Message))
 	if err != nil {
 		data = []byte("a message that cannot be written: " + err.Error())
@@ -79,11 +85,12 @@ func headers(to *bytes.Buffer, all grpcmd.MD) {
 	}
 }
 
-// size is how many bytes were received and sent.
-func (o *overheard) size() (in, out int) {
+// size is how many bytes were received and sent, and how many of those that were
+// received are not of updates.
+func (o *overheard) size() (in, out, beside int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.in.Len(), o.out.Len()
+	return o.in.Len(), o.out.Len(), o.in.Len() - o.updates
 }
 
 // holds reports whether a text was received or sent, as it is, or as UTF-16.
@@ -107,7 +114,7 @@ func (o *overheard) holds(text string) bool {
 func (o *overheard) silentAbout(t *testing.T, heard string, texts ...string) {
 	t.Helper()
 	if !o.holds(heard) {
-		in, out := o.size()
+		in, out, _ := o.size()
 		t.Fatalf("%q was not overheard in %d and %d bytes", heard, in, out)
 	}
 	for _, text := range texts {

@@ -24,12 +24,18 @@ import (
 	"galley/internal/ort/library"
 )
 
-// The scripts run this test binary under the name of the program: attempts of
-// jobs, too, are processes of it.
-// programs are those that tests start, each of which this test binary is.
+// programs are those that tests start, each of which this test binary is, under
+// their names.
 var programs = map[string]func(){"galley": main}
 
-func TestMain(m *testing.M) { testscript.Main(m, programs) }
+// A server in a test's own process starts this binary under its own name, for
+// attempts of jobs and to try models: they must not run the tests again.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == attemptName || os.Args[1] == probeName) {
+		main()
+	}
+	testscript.Main(m, programs)
+}
 
 func TestScripts(t *testing.T) {
 	runtimeLib := runtimePath(t)
