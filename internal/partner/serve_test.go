@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -318,14 +319,21 @@ func TestOnceAnHourOff(t *testing.T) {
 func TestExpiredAgreement(t *testing.T) {
 	c := newCoordinator(t, nil)
 	a := newSide(t, c, "harbour")
-	clock := time.Now()
-	a.now = func() time.Time { return clock }
+	var ahead atomic.Int64 // of the partner's clock, in years
+	a.now = func() time.Time { return time.Now().AddDate(int(ahead.Load()), 0, 0) }
+	a.double.hold = make(chan struct{})
 	stop := a.serve(nil)
-	c.waitFor("attending", func() bool { return len(c.attending) == 1 })
+	c.offer("harbour", c.honest("harbour", 1, 1))
+	eventually(t, func() bool { return len(a.double.seen()) == 1 }, a.log.String)
+	ahead.Store(10) // it ends while the round is trained
+	close(a.double.hold)
+	c.waitFor("a refusal", func() bool { return len(c.declined) == 1 })
+	if why := c.declined[0].GetWhy(); !strings.Contains(why, "agreement.expires: has ended") || len(a.ledger().Answers) > 0 {
+		t.Error(why)
+	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	clock = time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)
 	if err := Serve(t.Context(), a.options()); galley.CodeOf(err) != galley.FailedPrecondition || !strings.Contains(err.Error(), "has ended") {
 		t.Error(err)
 	}
