@@ -29,6 +29,7 @@ type partnerServe struct {
 	format, columns   string
 	seed              uint64
 	cpus, rounds      int
+	maxTime           time.Duration
 	once              bool
 	maxModel          string
 }
@@ -82,6 +83,7 @@ is not given, a tenth of the rows is cut off to measure on, always the same.`,
 	f.Uint64Var(&s.seed, "seed", 1, "cuts the rows to measure on off the others")
 	f.IntVar(&s.cpus, "cpus", 1, "threads of training")
 	f.StringVar(&s.maxModel, "max-model", "2GiB", "the largest model that is fetched")
+	f.DurationVar(&s.maxTime, "max-time", 0, "the longest that a round may take here, as 2h; 0 leaves it to the coordinator")
 	f.IntVar(&s.rounds, "rounds", 0, "end when so many rounds have an accepted update; 0 goes on")
 	f.BoolVar(&s.once, "once", false, "end after one: --rounds 1")
 	a.logs.flags(c)
@@ -94,12 +96,14 @@ func (s *partnerServe) options() (o partner.Options, err error) {
 	switch {
 	case s.cpus < 1 || s.cpus > maxPartnerCPUs:
 		return o, usagef("--cpus %d: write a number from 1 to %d", s.cpus, maxPartnerCPUs)
+	case s.maxTime < 0:
+		return o, usagef("--max-time %s: write a time, as 2h, or 0", s.maxTime)
 	case s.rounds < 0 || s.rounds > federation.MaxRounds:
 		return o, usagef("--rounds %d: write a number from 0, for no end, to %d", s.rounds, federation.MaxRounds)
 	case s.once && s.rounds > 1:
 		return o, usagef("--once and --rounds %d: keep one", s.rounds)
 	}
-	o = partner.Options{Home: s.home, CPUs: s.cpus, Rounds: s.rounds, Rows: partner.Rows{Train: s.data, Valid: s.valid, Seed: s.seed}}
+	o = partner.Options{Home: s.home, CPUs: s.cpus, MaxTime: s.maxTime, Rounds: s.rounds, Rows: partner.Rows{Train: s.data, Valid: s.valid, Seed: s.seed}}
 	if s.once {
 		o.Rounds = 1
 	}

@@ -22,6 +22,7 @@ type Options struct {
 	Launcher launch.Launcher // of training, in a process of its own
 	CPUs     int             // threads of training; 1 if 0
 	MaxModel int64           // bytes of a model's files; DefaultMaxModel if 0
+	MaxTime  time.Duration   // that a round may take here, whatever its offer says; 0 for no bound
 	Rounds   int             // end when so many rounds have an accepted update; 0 to go on
 	Version  string          // of this program, which the coordinator is told
 	Log      *slog.Logger

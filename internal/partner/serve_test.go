@@ -200,12 +200,20 @@ func TestNewerOffer(t *testing.T) {
 	}
 	short := c.honest("harbour", 1, 2)
 	short.Within.Seconds, short.Within.Nanos = 0, 200_000_000
-	a.double = &trainingDouble{hold: make(chan struct{})}
-	a.serve(nil)
-	c.offer("harbour", short)
-	a.log.has(t, "time is over")
-	if a.double.killed != 1 {
-		t.Errorf("killed %d", a.double.killed)
+	for i, test := range []struct {
+		offer *federationpb.Offer
+		most  time.Duration
+	}{{short, 0}, {c.honest("harbour", 1, 3), 200 * time.Millisecond}} {
+		a.double = &trainingDouble{hold: make(chan struct{})}
+		stop := a.serve(func(o *Options) { o.MaxTime = test.most })
+		c.offer("harbour", test.offer)
+		eventually(t, func() bool { return strings.Count(a.log.String(), "time is over") == i+1 }, a.log.String)
+		if a.double.killed != 1 {
+			t.Errorf("killed %d", a.double.killed)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if n := stateOf(c, func() int { return len(c.declined) + len(c.verdicts) }); n != 0 {
 		t.Errorf("%d calls", n)

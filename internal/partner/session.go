@@ -72,8 +72,12 @@ func (a *agent) session(ctx context.Context) error {
 			a.log.Warn("an offer was not understood, and is left alone", "error", err)
 			continue
 		}
+		within := offer.Within
+		if most := a.options.MaxTime; most > 0 {
+			within = min(within, most)
+		}
 		select {
-		case a.offers <- timed{offer, time.Now().Add(offer.Within)}:
+		case a.offers <- timed{offer, time.Now().Add(within)}:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
