@@ -117,7 +117,15 @@ func lineage(v registry.Version) map[string]any {
 	for _, t := range l.DistilledFrom {
 		teachers = append(teachers, t.Ref+" "+t.Digest.Short())
 	}
+	federation, partners := "", []string(nil)
+	if f := l.Federation; f != nil {
+		federation = fmt.Sprintf("%s, %d rounds of %s", f.Name, len(f.Rounds), f.Run)
+		for _, p := range f.Partners {
+			partners = append(partners, fmt.Sprintf("%s (%d, %s)", p.Name, p.Rounds, p.Agreement.Short()))
+		}
+	}
 	return map[string]any{
+		"federation": federation, "partners": strings.Join(partners, ", "),
 		"distilled from": strings.Join(teachers, ", "), "unlabelled": l.Unlabelled, "unlabelled digest": string(l.UnlabelledDigest),
 		"dataset": l.Dataset, "dataset digest": string(l.DatasetDigest), "parent": l.Parent, "parent digest": string(l.ParentDigest),
 		"spec digest": string(l.SpecDigest), "engine": l.Engine, "engine version": l.EngineVersion, "revision": l.Revision, "hardware": l.Hardware,
