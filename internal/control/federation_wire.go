@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"galley"
 	"galley/federation"
@@ -206,6 +207,21 @@ func (c *Control) FederationWeights(ctx context.Context, partner, name, job stri
 	return file, info.Size(), nil
 }
 
+// line is what somebody else gave as a reason, as a line that can be shown: a
+// terminal would take some characters for orders.
+func line(why string) string {
+	why = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(why, "?"))
+	if why = strings.TrimSpace(galley.Clip(why, maxReason)); why == "" {
+		return "no reason given"
+	}
+	return why
+}
+
 // DeclineRound notes that a partner does not take part in a round, in its own
 // words. One that is not the present one is past, and is not noted.
 func (c *Control) DeclineRound(ctx context.Context, partner, name, job string, round, attempt int, why string) error {
@@ -216,9 +232,6 @@ func (c *Control) DeclineRound(ctx context.Context, partner, name, job string, r
 	if !ok || r.job != job {
 		return nil
 	}
-	if why = strings.ToValidUTF8(galley.Clip(strings.TrimSpace(why), maxReason), ""); why == "" {
-		why = "no reason given"
-	}
-	_, err := c.advance(ctx, r, federation.Refused{At: c.now(), Partner: partner, Round: round, Attempt: attempt, Why: why})
+	_, err := c.advance(ctx, r, federation.Refused{At: c.now(), Partner: partner, Round: round, Attempt: attempt, Why: line(why)})
 	return err
 }

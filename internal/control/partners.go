@@ -187,9 +187,7 @@ func readCertificate(name string, file []byte, now time.Time) (*x509.Certificate
 // RevokePartner ends a partner's access: its streams end, and it is taken out
 // of rounds that are open, with its updates.
 func (c *Control) RevokePartner(ctx context.Context, by galley.Actor, name, why string) (Partner, error) {
-	if why = strings.ToValidUTF8(galley.Clip(strings.TrimSpace(why), maxReason), ""); why == "" {
-		why = "no reason given"
-	}
+	why = line(why)
 	if _, err := c.store.SetRevoked(ctx, name, why, store.Commit{By: by, At: c.now(), Action: "partner.revoke", Detail: why}); err != nil {
 		return Partner{}, err
 	}
