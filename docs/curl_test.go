@@ -111,14 +111,14 @@ func isAsked(text, verb, path string) bool {
 }
 
 // addresses are those that a server listens on.
-type addresses struct{ http, grpc, metrics string }
+type addresses struct{ http, grpc, metrics, partners string }
 
-var readyLine = regexp.MustCompile(`^ready http=(\S+) grpc=(\S+) metrics=(\S+)$`)
+var readyLine = regexp.MustCompile(`^ready http=(\S+) grpc=(\S+) metrics=(\S+) partners=(\S+)$`)
 
 // serve runs the server until the test ends.
 func (g program) serve(t *testing.T) addresses {
 	t.Helper()
-	cmd := exec.Command(g.binary, "up", "--listen-http", ":0", "--listen-grpc", ":0", "--listen-metrics", ":0", "--home", g.home)
+	cmd := exec.Command(g.binary, "up", "--listen-http", ":0", "--listen-grpc", ":0", "--listen-metrics", ":0", "--partners", ":0", "--home", g.home)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func (g program) serve(t *testing.T) addresses {
 		defer close(ended)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
-				at <- addresses{m[1], m[2], m[3]}
+				at <- addresses{m[1], m[2], m[3], m[4]}
 			}
 		}
 	}()

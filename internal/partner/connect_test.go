@@ -189,7 +189,7 @@ func TestStatus(t *testing.T) {
 
 func TestExampleAgreement(t *testing.T) {
 	_, a, err := ReadAgreement("../../examples/federation/agreement.yaml")
-	if err != nil || a.Partner != "harbour-gazette" || !a.Leaves.Weights {
+	if err != nil || a.Partner != "valley-post" || !a.Leaves.Weights {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
