@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -456,4 +457,48 @@ steps:
 	if waits = w.wait(t, waits.ID); waits.Phase != trainer.Cancelled {
 		t.Errorf("%+v", waits)
 	}
+}
+
+// Partners that are revoked and reinstated, join anew, and come and go while
+// rounds are made, never spoil one: each is made of what its record says.
+func TestFederationAmidChanges(t *testing.T) {
+	w := newFederationWorld(t)
+	var agents []*agent
+	for i := range 8 {
+		agents = append(agents, newAgent(t, w.Control, fmt.Sprintf("partner-%d", i), int64(100+i)))
+	}
+	file := strings.NewReplacer("rounds: 3", "rounds: 15\nenough: 3\nattempts: 1000", "deadline: 20s", "deadline: 1s").Replace(federationFile)
+	start(t, agents[:3]...) // these stay
+	job := w.submit(t, []byte(file)).ID
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i, a := range agents[3:] {
+		all.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				stay, leave := context.WithTimeout(ctx, time.Duration(10+7*i)*time.Millisecond)
+				_ = a.serve(stay)
+				leave()
+				var err error
+				switch (n + i) % 3 {
+				case 0:
+					if _, err = w.RevokePartner(t.Context(), "ann", a.name, "for a while"); err == nil {
+						_, err = w.ReinstatePartner(t.Context(), "ann", a.name)
+					}
+				case 1:
+					_, _, err = w.JoinFederation(t.Context(), a.name, agreementFile(a.name, ""))
+				}
+				if err != nil {
+					t.Errorf("%s: %v", a.name, err)
+				}
+			}
+		})
+	}
+	j := w.wait(t, job)
+	cancel()
+	all.Wait()
+	if j.Phase != trainer.Succeeded {
+		t.Fatalf("%+v", j.Error)
+	}
+	near(t, w.graphWeights(t, "joint@1"), checkRounds(t, w.Control, job, w.graphWeights(t, "topic@1")))
+	w.checkMade(t, "joint", job, 15)
 }
