@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/internal/control"
 	"galley/internal/durable"
 	"galley/internal/rpc"
 )
@@ -32,7 +33,7 @@ func (a *app) listenForPartners(at endpoints, p *platform, log *slog.Logger) (ne
 	cert, key := a.protection.cert, a.protection.key
 	if cert == "" {
 		var err error
-		if cert, key, err = ownIdentity(filepath.Join(a.home, "partners"), time.Now()); err != nil {
+		if cert, key, err = ownIdentity(a.home, time.Now()); err != nil {
 			return nil, err
 		}
 	}
@@ -56,8 +57,9 @@ func (a *app) listenForPartners(at endpoints, p *platform, log *slog.Logger) (ne
 const identityYears = 10
 
 // ownIdentity returns the paths of the certificate and the key that the server
-// shows partners' agents, in a folder of the home. It makes them once.
-func ownIdentity(dir string, now time.Time) (cert, key string, err error) {
+// shows partners' agents, in its home. It makes them once.
+func ownIdentity(home string, now time.Time) (cert, key string, err error) {
+	dir := filepath.Join(home, control.PartnersFolder)
 	cert, key = filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
 	if _, err := os.Stat(cert); err == nil {
 		if _, err := os.Stat(key); errors.Is(err, fs.ErrNotExist) {

@@ -20,6 +20,7 @@ import (
 	"galley"
 	"galley/evals"
 	"galley/federation"
+	"galley/internal/control"
 	"galley/internal/partner"
 )
 
@@ -78,7 +79,7 @@ func (s *story) federate(ctx context.Context) (string, error) {
 
 // partnerFolder is where a partner of the quickstart keeps its key, its state
 // and its headlines.
-func (s *story) partnerFolder(name string) string { return filepath.Join(s.home, "partners", name) }
+func (s *story) partnerFolder(name string) string { return filepath.Join(s.home, "institutions", name) }
 
 // divide gives each partner nine in ten headlines of its topics, and a part of
 // the others.
@@ -143,7 +144,7 @@ func (s *story) together(ctx context.Context, start *controlpb.Version) (*contro
 	if err != nil {
 		return nil, err
 	}
-	server, err := os.ReadFile(filepath.Join(s.home, "partners", "server.crt"))
+	server, err := os.ReadFile(filepath.Join(s.home, control.PartnersFolder, "server.crt"))
 	if err != nil {
 		return nil, fileError("server.crt", err)
 	}

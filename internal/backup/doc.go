@@ -4,6 +4,8 @@
 //	galley.db       the database
 //	audit.key       the key that signs heads of the audit log
 //	tenants.yaml    weights and quotas of tenants, if there are any
+//	partners/       the certificate and the key that partners' agents know the
+//	                server by, if it made them: server.crt, server.key
 //	blobs/HEX       each blob, named by the 64 digits of its SHA-256
 //	manifest.json   format, time, the audit log's head, path, size and digest
 //	                of each file

@@ -9,11 +9,13 @@ import (
 
 // The names in an archive.
 const (
-	Database     = "galley.db"
-	AuditKey     = "audit.key"
-	Tenants      = "tenants.yaml"
-	blobFolder   = "blobs/"
-	manifestName = "manifest.json"
+	Database          = "galley.db"
+	AuditKey          = "audit.key"
+	Tenants           = "tenants.yaml"
+	ServerCertificate = "partners/server.crt"
+	ServerKey         = "partners/server.key"
+	blobFolder        = "blobs/"
+	manifestName      = "manifest.json"
 )
 
 // format names what an archive is.
@@ -57,5 +59,12 @@ func Blob(path string) galley.Digest {
 
 // allowed reports whether a file of that path and size may be in an archive.
 func allowed(path string, size int64) bool {
-	return path == Database || (path == AuditKey || path == Tenants) && size <= maxSmall || Blob(path) != ""
+	switch path {
+	case Database:
+		return true
+	case AuditKey, Tenants, ServerCertificate, ServerKey:
+		return size <= maxSmall
+	default:
+		return Blob(path) != ""
+	}
 }

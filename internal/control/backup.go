@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -64,6 +65,9 @@ func (c *Control) Backup(ctx context.Context, by galley.Actor, w io.Writer) (Bac
 	if err == nil {
 		err = c.archiveTenants(archive)
 	}
+	if err == nil {
+		err = c.archiveIdentity(archive)
+	}
 	if err != nil {
 		return s, err
 	}
@@ -120,6 +124,18 @@ func (c *Control) archiveTenants(archive *backup.Writer) error {
 			WithRemedy("correct it; a server would not start with it")
 	}
 	return archive.Add(backup.Tenants, int64(len(data)), bytes.NewReader(data))
+}
+
+// archiveIdentity adds what partners' agents know the server by, if it made that:
+// each of them has pinned it.
+func (c *Control) archiveIdentity(archive *backup.Writer) error {
+	if _, err := os.Stat(filepath.Join(c.home, filepath.FromSlash(backup.ServerCertificate))); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(
+		archiveFile(archive, backup.ServerKey, filepath.Join(c.home, filepath.FromSlash(backup.ServerKey))),
+		archiveFile(archive, backup.ServerCertificate, filepath.Join(c.home, filepath.FromSlash(backup.ServerCertificate))),
+	)
 }
 
 // archiveBlob checks a blob before it adds it: an archive has no way back.

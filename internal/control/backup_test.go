@@ -196,6 +196,54 @@ func TestRestoreReplaces(t *testing.T) {
 	}
 }
 
+// What partners know the server by goes with the home: each has pinned it.
+func TestBackupHasServerIdentity(t *testing.T) {
+	home, without, _ := backedUp(t)
+	if err := os.Mkdir(filepath.Join(home, PartnersFolder), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, name := range []string{backup.ServerCertificate, backup.ServerKey} {
+		path := filepath.Join(home, filepath.FromSlash(name))
+		files[name] = "of " + name
+		if err := os.WriteFile(path, []byte(files[name]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, err := open(home, noOpener{}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	_, err = w.Backup(t.Context(), "ann", &archive)
+	w.stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds := func(home string) {
+		t.Helper()
+		for name, want := range files {
+			path := filepath.Join(home, filepath.FromSlash(name))
+			got, err := os.ReadFile(path)
+			if err != nil || string(got) != want {
+				t.Errorf("%s: %q, %v", path, got, err)
+			}
+			if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s: others may read it: %v", path, info.Mode())
+			}
+		}
+	}
+	other := t.TempDir()
+	if _, err := restore(t, other, archive.Bytes(), false); err != nil {
+		t.Fatal(err)
+	}
+	holds(other)
+	if _, err := restore(t, home, without, true); err != nil { // it has none: that of now stays
+		t.Fatal(err)
+	}
+	holds(home)
+}
+
 // Tenants go with the home, and those of now are moved aside; a backup without
 // any leaves them.
 func TestBackupHasTenants(t *testing.T) {

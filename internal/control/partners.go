@@ -15,6 +15,10 @@ import (
 	"galley/internal/store"
 )
 
+// PartnersFolder is where, in the home, the server keeps what partners' agents
+// know it by: server.crt, and its key in server.key.
+const PartnersFolder = "partners"
+
 // Bounds of a partner's certificate.
 const (
 	maxCertificate      = 16 << 10                          // bytes, as PEM

@@ -112,6 +112,11 @@ func unpack(ctx context.Context, dir string, archive io.Reader, size int64) (bac
 			return writeStream(filepath.Join(dir, auditKeyFile), content)
 		case backup.Tenants:
 			return writeStream(filepath.Join(dir, tenantsFile), content)
+		case backup.ServerCertificate, backup.ServerKey:
+			if err := os.MkdirAll(filepath.Join(dir, PartnersFolder), 0o700); err != nil {
+				return durable.WriteError(dir, err)
+			}
+			return writeStream(filepath.Join(dir, filepath.FromSlash(f.Path)), content)
 		default:
 			_, err := blobs.PutExpect(ctx, f.Digest, content)
 			return err
@@ -208,12 +213,15 @@ func lacking(ctx context.Context, s *sqlite.Store, blobs *blob.Store) ([]string,
 }
 
 // place moves what the home has aside, and what was unpacked into its place;
-// the database comes last, so that a home that was cut off has none. Tenants
-// that the backup does not have stay as they are.
+// the database comes last, so that a home that was cut off has none. Tenants,
+// and what partners know the server by, stay as they are if the backup does not
+// have them.
 func (r Restore) place(dir string) (replaced string, err error) {
 	aside := []string{sqlite.DatabaseFile, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile + "-shm", auditKeyFile, blobFolder, workFolder, tempFolder}
-	if _, err := os.Lstat(filepath.Join(dir, tenantsFile)); err == nil {
-		aside = append(aside, tenantsFile)
+	for _, name := range []string{tenantsFile, PartnersFolder} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			aside = append(aside, name)
+		}
 	}
 	for _, name := range aside {
 		from := filepath.Join(r.Home, name)
@@ -233,10 +241,10 @@ func (r Restore) place(dir string) (replaced string, err error) {
 	if err := durable.SyncFolder(dir); err != nil {
 		return replaced, durable.WriteError(dir, err)
 	}
-	for _, name := range []string{blobFolder, auditKeyFile, tenantsFile, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile} {
+	for _, name := range []string{blobFolder, auditKeyFile, tenantsFile, PartnersFolder, sqlite.DatabaseFile + "-wal", sqlite.DatabaseFile} {
 		err := os.Rename(filepath.Join(dir, name), filepath.Join(r.Home, name))
-		if errors.Is(err, fs.ErrNotExist) && (name == sqlite.DatabaseFile+"-wal" || name == tenantsFile) {
-			continue // it was closed in order; nobody wrote any
+		if errors.Is(err, fs.ErrNotExist) && (name == sqlite.DatabaseFile+"-wal" || name == tenantsFile || name == PartnersFolder) {
+			continue // it was closed in order; nobody wrote any, or had partners
 		}
 		if err != nil {
 			return replaced, durable.WriteError(filepath.Join(r.Home, name), err)
