@@ -64,7 +64,7 @@ func TestInsist(t *testing.T) {
 	}
 	t.Cleanup(w.stop)
 	w.add(t, "news", map[string]string{"train": rows})
-	j := w.submit(t, jobFile("a", "text-mlm", "recipe: {epochs: 5}\n"))
+	j := w.submit(t, jobFile("a", "text-mlm", "recipe: {epochs: 20}\n"))
 	for started := false; !started; time.Sleep(5 * time.Millisecond) {
 		now, err := w.Job(t.Context(), j.ID)
 		if err != nil {
