@@ -4,6 +4,7 @@ GO        ?= go
 PYTHON    ?= python3
 PEERS     := .peers
 MLSERVER  := $(PEERS)/mlserver
+FLOWER    := $(PEERS)/flower
 BIN       := bin/galley
 VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_  := -trimpath -ldflags "-X main.revision=$(VERSION)"
@@ -60,6 +61,11 @@ $(MLSERVER)/done: peers/serving.txt
 	$(MLSERVER)/bin/pip install --quiet --disable-pip-version-check -r peers/serving.txt
 	touch $@
 
+$(FLOWER)/done: peers/flower.txt
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/pip install --quiet --disable-pip-version-check -r peers/flower.txt
+	touch $@
+
 test-peers: build $(PEERS)/done ## against PyTorch, onnxruntime, tokenizers, scikit-learn, tritonclient
 	$(BIN) doctor --fix
 	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(GO) test -count=1 -tags peers -run Peer -timeout 30m ./...
@@ -68,9 +74,9 @@ test-accuracy: build $(PEERS)/done ## trains the shipped job files on the shared
 	$(BIN) doctor --fix
 	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(GO) test -count=1 -tags accuracy -timeout 90m -v ./examples
 
-bench: build $(PEERS)/done $(MLSERVER)/done ## measures; writes what docs/benchmarks.md quotes
+bench: build $(PEERS)/done $(MLSERVER)/done $(FLOWER)/done ## measures; writes what docs/benchmarks.md quotes
 	$(BIN) doctor --fix
-	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python GALLEY_MLSERVER_PYTHON=$(CURDIR)/$(MLSERVER)/bin/python $(GO) test -count=1 -tags "peers bench" -run Bench -timeout 60m -p 1 -v ./...
+	GALLEY_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python GALLEY_MLSERVER_PYTHON=$(CURDIR)/$(MLSERVER)/bin/python GALLEY_FLOWER_PYTHON=$(CURDIR)/$(FLOWER)/bin/python $(GO) test -count=1 -tags "peers bench" -run Bench -timeout 60m -p 1 -v ./...
 
 lint: ## formatting, vet, static analysis, generated code, tidy modules
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || (echo 'run gofmt -w on these files'; exit 1)
