@@ -13,8 +13,9 @@ import (
 	"galley/internal/durable"
 )
 
-// piece is how much of an update a message has.
-const piece = 256 << 10
+// piece is how much of an update a message has: as much as fits into a frame of
+// HTTP/2, so that the coordinator needs no large buffer for each partner.
+const piece = 15 << 10
 
 // send brings a signed update to the coordinator, until it says what becomes of
 // it or ctx ends, and reports whether it counts.

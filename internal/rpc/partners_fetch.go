@@ -12,8 +12,10 @@ import (
 	"galley/internal/control"
 )
 
-// fetchPiece is how much of a file a message brings.
-const fetchPiece = 256 << 10
+// fetchPiece is how much of a file a message brings: one that fits into a frame
+// of HTTP/2 takes a buffer of 16 KiB. One of 256 KiB takes a whole MiB of grpc's
+// buffers, for each of a hundred partners.
+const fetchPiece = 15 << 10
 
 // FetchModel sends the files of the model that a run began with.
 func (s *partners) FetchModel(r *federationpb.FetchModelRequest, stream grpc.ServerStreamingServer[federationpb.ModelChunk]) error {

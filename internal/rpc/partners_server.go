@@ -21,9 +21,9 @@ const (
 	maxPartnerMessage     = maxPiece + 64<<10 // a piece and what is around it
 	maxPartnerHeaders     = 16 << 10
 	maxPartnerStreams     = 8
-	partnerStreamWindow   = 1 << 20 // what a client may send before it is read
-	partnerWindow         = 2 << 20 // over all streams
-	maxPartnerConnections = 8       // of one partner
+	partnerStreamWindow   = 256 << 10 // what a client may send before it is read
+	partnerWindow         = 512 << 10 // over all streams
+	maxPartnerConnections = 8         // of one partner
 
 	// A machine that is gone is noticed after both: its agent is no longer
 	// present then.
@@ -68,6 +68,7 @@ func NewPartnersServer(c *control.Control, identity func(*tls.ClientHelloInfo) (
 		grpc.MaxConcurrentStreams(maxPartnerStreams),
 		grpc.InitialWindowSize(partnerStreamWindow),
 		grpc.InitialConnWindowSize(partnerWindow),
+		grpc.ReadBufferSize(4 << 10), // beside that of TLS
 		grpc.MaxHeaderListSize(maxPartnerHeaders),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: partnerPing, Timeout: partnerAnswer}),
