@@ -3,6 +3,7 @@ package quantize
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -195,4 +196,31 @@ func TestBlocks(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The range of values is that of the plain comparison, whatever their number,
+// signs and order, and says of each position whether it is finite.
+func TestRangeOf(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		values := rapid.SliceOfN(rapid.Float32Range(-1e30, 1e30), 0, 19).Draw(t, "values")
+		var want Range
+		for _, x := range values {
+			want = Range{min(want.Low, x), max(want.High, x)}
+		}
+		if got, ok := rangeOf(values); !ok || got != want {
+			t.Fatalf("%v: %v %t, want %v", values, got, ok, want)
+		}
+		for i := range values {
+			for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(math.NaN(), -1)} {
+				with := slices.Clone(values)
+				with[i] = float32(x)
+				if _, ok := rangeOf(with); ok {
+					t.Fatalf("%v is finite", with)
+				}
+			}
+		}
+	})
+	if r, ok := rangeOf([]float32{float32(math.Copysign(0, -1)), math.MaxFloat32, -math.SmallestNonzeroFloat32}); !ok || r != (Range{-math.SmallestNonzeroFloat32, math.MaxFloat32}) {
+		t.Errorf("%v %t", r, ok)
+	}
 }
