@@ -27,7 +27,7 @@ see the gate refuse a worse version, promote it against the gate, roll back;
 distill a student, make its form of 8 bits, compare that with production; let
 readers decide between two versions, see a guardrail end an experiment with a
 damaged one; train a model with three partners, processes of their own; verify
-the audit log. It takes about two minutes on two cores.
+the audit log. It takes about a minute and a half on two cores.
 
 Each step reads back what it claims; the command fails if one does not hold.
 The home is kept: go on with it as the last lines say.`,
