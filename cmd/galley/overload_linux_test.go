@@ -18,8 +18,8 @@ import (
 )
 
 // A server that has more to do than may wait refuses a request within 5 ms, and
-// says when to try again. Its processors are at work meanwhile: a few refusals
-// take as long as the operating system takes to come back to them.
+// says when to try again. Its processors are at work meanwhile, for the clients,
+// too: that is held of half of the refusals, and the slower ones are logged.
 func TestOverloadedServerRefusesAtOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a server under load for seconds")
