@@ -105,9 +105,9 @@ func TestAgentRestarts(t *testing.T) {
 	a := newSide(t, c, "harbour")
 	b := newSide(t, c, "valley")
 	b.double.hold = make(chan struct{}) // so that the round stays open
-	lost := true
+	var arrives atomic.Bool
 	c.upload = func() error {
-		if lost {
+		if !arrives.Load() {
 			return status.Error(codes.PermissionDenied, "the disk is full") // as if it were lost
 		}
 		return nil
@@ -125,9 +125,7 @@ func TestAgentRestarts(t *testing.T) {
 	write(t, a.dir, "ledger.json.ABCDEFGHIJ.tmp", []byte("{"))
 	write(t, filepath.Join(a.dir, updateFolder), "update.tmp", []byte("half"))
 	write(t, filepath.Join(a.dir, updateFolder), galley.DigestBytes(nil).Hex(), []byte("written, not signed"))
-	c.mu.Lock()
-	lost = false
-	c.mu.Unlock()
+	arrives.Store(true)
 	a.double = &trainingDouble{spoil: func(v []float32) { v[0] += 1 }} // another training would give another update
 	a.serve(nil)
 	c.waitFor("the update", func() bool {
