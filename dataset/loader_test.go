@@ -167,7 +167,7 @@ func TestLoaderStops(t *testing.T) {
 			break
 		}
 	}
-	for wait := 0; runtime.NumGoroutine() > before && wait < 100; wait++ {
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	if after := runtime.NumGoroutine(); after > before {

@@ -205,12 +205,13 @@ func TestSlowReader(t *testing.T) {
 	}()
 	settles := func(most int64) {
 		t.Helper()
-		last := int64(-1)
+		waitFor(t, "a line of the log", func() bool { return control.sent.Load() > 0 })
+		last := int64(0)
 		for now := control.sent.Load(); now != last; now = control.sent.Load() {
 			last = now
 			time.Sleep(200 * time.Millisecond)
 		}
-		if last == 0 || last > most {
+		if last > most {
 			t.Errorf("the server wrote %d bytes for a reader that does not read", last)
 		}
 		control.sent.Store(0)
@@ -246,7 +247,8 @@ func TestSlowReader(t *testing.T) {
 // Who sends a request's head byte by byte, or more head than there may be, is
 // let go.
 func TestSlowAndLargeHeads(t *testing.T) {
-	server := NewHTTPServer(NewHTTPHandler(NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, &endless{}, quiet())), quiet())
+	handler := NewHTTPHandler(NewServer(inferencepb.UnimplementedGRPCInferenceServiceServer{}, &endless{}, quiet()))
+	server := NewHTTPServer(handler, quiet())
 	for what, d := range map[string]time.Duration{
 		"ReadHeaderTimeout": server.ReadHeaderTimeout, "ReadTimeout": server.ReadTimeout, "WriteTimeout": server.WriteTimeout, "IdleTimeout": server.IdleTimeout,
 	} {
@@ -277,7 +279,12 @@ func TestSlowAndLargeHeads(t *testing.T) {
 	if !closed(slow, 5*time.Second) {
 		t.Errorf("a slow head is waited for after %s", time.Since(begun))
 	}
-	r, err := http.NewRequest("GET", "http://"+l.Addr().String()+"/v2/health/live", nil)
+
+	patient := httptest.NewUnstartedServer(nil)
+	patient.Config = NewHTTPServer(handler, quiet())
+	patient.Start()
+	defer patient.Close()
+	r, err := http.NewRequest("GET", patient.URL+"/v2/health/live", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

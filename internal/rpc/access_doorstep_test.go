@@ -1,11 +1,11 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,15 +28,17 @@ import (
 type doorstep struct {
 	store   *sqlite.Store
 	tokens  *control.Tokens
-	now     time.Time
-	passed  time.Duration // by the clock that nobody sets
 	secrets map[auth.Role]string
 	ids     map[auth.Role]string
 	server  *Server
 	api     *httpAPI
 	http    *httptest.Server
 	conn    *grpc.ClientConn
-	log     bytes.Buffer
+	log     lockedBuffer
+
+	mu     sync.Mutex
+	now    time.Time
+	passed time.Duration // by the clock that nobody sets
 }
 
 func newDoorstep(t *testing.T, required bool) *doorstep {
@@ -52,7 +54,15 @@ func newDoorstepOf(t *testing.T, required bool, controlOf func(*sqlite.Store) co
 	if d.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	clock := auth.NewClock(func() time.Time { return d.now }, func() time.Duration { return d.passed })
+	clock := auth.NewClock(func() time.Time {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.now
+	}, func() time.Duration {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.passed
+	})
 	if d.tokens, err = control.OpenTokens(t.Context(), d.store, clock); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +106,19 @@ func newDoorstepOf(t *testing.T, required bool, controlOf func(*sqlite.Store) co
 	return d
 }
 
-func (d *doorstep) pass(long time.Duration) { d.now, d.passed = d.now.Add(long), d.passed+long }
+// pass lets time pass.
+func (d *doorstep) pass(long time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now, d.passed = d.now.Add(long), d.passed+long
+}
+
+// set has the machine's clock jump.
+func (d *doorstep) set(by time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now = d.now.Add(by)
+}
 
 // as shows a secret, if it is not empty.
 func as(ctx context.Context, secret string) context.Context {

@@ -93,19 +93,19 @@ func TestDeadTokens(t *testing.T) {
 	check("its successor, later", secret, codes.Unimplemented, "")
 	d.pass(time.Hour)
 	check("expired", d.secrets[auth.Viewer], codes.Unauthenticated, "expired")
-	d.now = d.now.Add(-100 * time.Hour)
+	d.set(-100 * time.Hour)
 	check("expired, the clock jumped back", d.secrets[auth.Viewer], codes.Unauthenticated, "expired")
 	check("rotated, the clock jumped back", d.secrets[auth.Operator], codes.Unauthenticated, "expired")
 	// One that was ahead, and is right again, has ended no token for good.
-	d.now = d.now.Add(100 * time.Hour)
+	d.set(100 * time.Hour)
 	_, fresh, err := d.tokens.Create(t.Context(), "test", control.TokenRequest{Role: auth.Viewer, Lifetime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
 	check("before the clock is set", fresh, codes.Unimplemented, "")
-	d.now = d.now.Add(1000 * time.Hour)
+	d.set(1000 * time.Hour)
 	check("the clock is ahead", fresh, codes.Unauthenticated, "expired")
-	d.now = d.now.Add(-1000 * time.Hour)
+	d.set(-1000 * time.Hour)
 	check("the clock is right again", fresh, codes.Unimplemented, "")
 	check("revoked, after all of that", d.secrets[auth.Engineer], codes.Unauthenticated, "was revoked")
 

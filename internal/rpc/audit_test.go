@@ -153,7 +153,7 @@ func TestBackupAPI(t *testing.T) {
 // A backup that nobody reads ends, and what it held is free again.
 func TestBackupThatIsNotRead(t *testing.T) {
 	home := t.TempDir()
-	conn := newConnTo(t, home, 100*time.Millisecond)
+	conn := newConnTo(t, home, 500*time.Millisecond)
 	var rows strings.Builder // more than goes unread
 	rows.WriteString("text,label\n")
 	for i := range 4000 {
@@ -186,7 +186,7 @@ func TestBackupThatIsNotRead(t *testing.T) {
 	for err == nil {
 		_, err = stream.Recv()
 	}
-	if e := FromStatus(err); e.Code != galley.DeadlineExceeded || e.Subject != "backup" || e.Message != "the client has read nothing for 100ms" || e.Remedy == "" {
+	if e := FromStatus(err); e.Code != galley.DeadlineExceeded || e.Subject != "backup" || e.Message != "the client has read nothing for 500ms" || e.Remedy == "" {
 		t.Errorf("%v", err)
 	}
 }

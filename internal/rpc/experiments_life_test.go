@@ -33,18 +33,18 @@ func TestAGuardrailRollsBack(t *testing.T) {
 		}
 	}
 	d.fails.Store(true)
-	began, failed := time.Now(), 0
+	began, failed, last := time.Now(), 0, time.Duration(0)
 	for clean := 0; clean < 200; {
 		model, err := ask()
 		switch {
 		case err != nil:
-			failed, clean = failed+1, 0
+			failed, clean, last = failed+1, 0, time.Since(began)
 		case model != "news@1":
 			t.Fatalf("%s answered while it fails", model)
 		default:
 			clean++
 		}
-		if time.Since(began) > 2*time.Second && clean < 200 {
+		if last > 2*time.Second {
 			t.Fatal("requests go to the treatment after two seconds")
 		}
 		time.Sleep(time.Millisecond)
@@ -174,22 +174,25 @@ func TestAShadow(t *testing.T) {
 	if e.GetMetric() != "agreement" || e.GetShadow() != 1 || e.GetArms()[1].GetShare() != 0 {
 		t.Errorf("%v", e)
 	}
-	for i := range 30 {
-		model, id := d.classify(t, fmt.Sprint(i))
+	requests := int64(0)
+	ask := func() {
+		t.Helper()
+		requests++
+		model, id := d.classify(t, fmt.Sprint(requests))
 		if model != "news@1" {
 			t.Fatalf("%s answered", model)
 		}
 		if r := d.feedback(t, id, true); r.GetExperiment() != "" {
 			t.Fatalf("%v", r)
 		}
+	}
+	// A busy machine leaves some requests without a shadow.
+	for deadline := time.Now().Add(20 * time.Second); d.show(t).GetArms()[1].GetN() < 20 && time.Now().Before(deadline); {
+		ask()
 		time.Sleep(2 * time.Millisecond)
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for d.show(t).GetArms()[1].GetN() < 20 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
 	e = d.show(t)
-	if arm := e.GetArms()[1]; arm.GetN() < 20 || arm.GetMetric() != 1 || arm.GetErrors() != 0 || e.GetArms()[0].GetRequests() != 30 || e.GetVerdict() != "undecided" {
+	if arm := e.GetArms()[1]; arm.GetN() < 20 || arm.GetMetric() != 1 || arm.GetErrors() != 0 || e.GetArms()[0].GetRequests() != requests || e.GetVerdict() != "undecided" {
 		t.Errorf("%v", e)
 	}
 	if _, err := d.experiments.SplitExperiment(t.Context(), &controlpb.SplitExperimentRequest{Experiment: "test", Split: "50/50"}); FromStatus(err) == nil || FromStatus(err).Code != galley.FailedPrecondition {

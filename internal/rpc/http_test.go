@@ -290,7 +290,7 @@ func TestHTTPSlowHeader(t *testing.T) {
 	if server.Config.ReadTimeout == 0 || server.Config.WriteTimeout == 0 || server.Config.IdleTimeout == 0 {
 		t.Error("a bound is missing")
 	}
-	server.Config.ReadHeaderTimeout = 50 * time.Millisecond
+	server.Config.ReadHeaderTimeout = 500 * time.Millisecond
 	server.Start()
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
