@@ -75,6 +75,9 @@ type Options struct {
 	// Gather is how long a federation's next round waits, after a start, for
 	// agents that are not back yet; 10 seconds if 0.
 	Gather time.Duration
+	// Patience is how long it takes until what failed of a federation is tried
+	// again, longer with each time; a second if 0.
+	Patience time.Duration
 	// SpoolBytes bounds the updates of partners that lie below tmp while they
 	// come; those beyond wait. 8 GiB if 0; one is always let in.
 	SpoolBytes int64
@@ -162,7 +165,9 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if c.gather = o.Gather; c.gather <= 0 {
 		c.gather = 10 * time.Second
 	}
-	c.patience = time.Second
+	if c.patience = o.Patience; c.patience <= 0 {
+		c.patience = time.Second
+	}
 	c.spool = newSpoolRoom(o.SpoolBytes)
 	var err error
 	if c.home, err = filepath.Abs(c.home); err != nil {

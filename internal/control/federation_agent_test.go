@@ -37,6 +37,8 @@ type agent struct {
 	dir  string // of its ledger; "" for none
 	rows int64
 
+	answers sync.WaitGroup // under way
+
 	mu sync.Mutex
 	federation.Agent
 	// change makes a lie of an update; nil tells the truth.
@@ -109,16 +111,16 @@ func knownAgent(c *Control, name string, rows int64, dir string) (*agent, error)
 // serve attends and answers until ctx ends.
 func (a *agent) serve(ctx context.Context) error {
 	return a.c.Attend(ctx, a.name, "topics", func(o federation.Offer) error {
-		go func() {
+		a.answers.Go(func() {
 			if _, err := a.answer(ctx, o); err != nil && ctx.Err() == nil {
 				fmt.Fprintln(os.Stderr, a.name, err)
 			}
-		}()
+		})
 		return nil
 	})
 }
 
-// start has agents serve until stop.
+// start has agents serve until stop, which waits for what they are answering.
 func start(t testing.TB, agents ...*agent) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -128,6 +130,9 @@ func start(t testing.TB, agents ...*agent) (stop func()) {
 	stop = sync.OnceFunc(func() {
 		cancel()
 		all.Wait()
+		for _, a := range agents {
+			a.answers.Wait()
+		}
 	})
 	t.Cleanup(stop)
 	return stop

@@ -62,11 +62,10 @@ var partnersOf = []string{"courier", "gazette", "herald", "liar"}
 // openFederated opens a home whose agents are in the same process; what they
 // signed is in a folder of it.
 func openFederated(home string) (*world, []*agent, error) {
-	w, err := openWith(home, evenOpener{}, 1, blob.Options{}, func(o *Options) { o.Gather = 20 * time.Millisecond })
+	w, err := openWith(home, evenOpener{}, 1, blob.Options{}, func(o *Options) { o.Gather, o.Patience = 20*time.Millisecond, 5*time.Millisecond })
 	if err != nil {
 		return nil, nil, err
 	}
-	w.patience = 5 * time.Millisecond
 	var agents []*agent
 	for i, name := range partnersOf {
 		a, err := knownAgent(w.Control, name, int64(100*(i+1)), filepath.Join(home, "agents"))

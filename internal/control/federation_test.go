@@ -9,6 +9,7 @@ import (
 
 	"galley"
 	"galley/federation"
+	"galley/internal/blob"
 	"galley/internal/ort/orttest"
 	"galley/internal/store"
 	"galley/onnx"
@@ -19,8 +20,11 @@ import (
 // begin with.
 func newFederationWorld(t *testing.T) *world {
 	t.Helper()
-	w := newWorld(t, orttest.Opener(t), 1)
-	w.gather, w.patience = 50*time.Millisecond, 5*time.Millisecond
+	w, err := openWith(t.TempDir(), orttest.Opener(t), 1, blob.Options{}, func(o *Options) { o.Gather, o.Patience = 50*time.Millisecond, 5*time.Millisecond })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.stop)
 	w.forFederations(t)
 	return w
 }

@@ -165,13 +165,11 @@ func (w *world) log(t *testing.T, id string) string {
 
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	for range 500 {
-		if ok() {
-			return
+	for begun := time.Now(); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > 30*time.Second {
+			t.Fatal("it did not happen")
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Error("it did not happen")
 }
 
 func (w *world) modelDigest(t *testing.T, ref string) galley.Digest {
