@@ -36,8 +36,9 @@ type app struct {
 	drainWait time.Duration // between going unready and going away
 	identity  identity
 
-	protection protection          // of a server's ports
-	overhear   []grpc.ServerOption // of the partners' server, for tests
+	protection    protection          // of a server's ports
+	overhear      []grpc.ServerOption // of the partners' server, for tests
+	overhearAgent []grpc.DialOption   // of a partner's agent, for tests
 
 	unloadIdle time.Duration // models that nobody asks for; 0 keeps them
 }

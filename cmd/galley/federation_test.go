@@ -230,14 +230,14 @@ func TestUpWithPartners(t *testing.T) {
 		t.Errorf("revoked: %v", r)
 	}
 	// What the recorder of whole runs hears.
-	wire.silentAbout(t, "an agent of a test", "Central bank holds rates")
-	for _, text := range []string{"harbour-gazette", "/galley.federation.v1.Partners/Hello", "a hidden headline"} {
-		if !wire.holds(text) {
+	heard := string(wire.text())
+	for _, text := range []string{"an agent of a test", "harbour-gazette", "/galley.federation.v1.Partners/Hello", "a hidden headline"} {
+		if !strings.Contains(heard, text) {
 			t.Errorf("%q was not overheard", text)
 		}
 	}
-	if in, out, _ := wire.size(); in == 0 || out == 0 || wire.messages == 0 {
-		t.Errorf("%d and %d bytes of %d messages were overheard", in, out, wire.messages)
+	if strings.Contains(heard, "Central bank holds rates") {
+		t.Error("what nobody said was overheard")
 	}
 }
 

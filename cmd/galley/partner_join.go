@@ -31,7 +31,7 @@ was joined before; the rounds that were answered stay counted.`,
 			if (cert == "") == (ca == "") {
 				return usagef("give the server's certificate with --server-cert, or that of its CA with --server-ca")
 			}
-			j := partner.Joining{Coordinator: coordinator, CA: ca != ""}
+			j := partner.Joining{Coordinator: coordinator, CA: ca != "", Dial: a.overhearAgent}
 			var terms galley.Digest
 			file, parsed, err := partner.ReadAgreement(agreement)
 			if err != nil {

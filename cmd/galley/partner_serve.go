@@ -67,7 +67,7 @@ is not given, a tenth of the rows is cut off to measure on, always the same.`,
 				return galley.Errorf(galley.FailedPrecondition, "ONNX Runtime", "%w", err).
 					WithRemedy("run `galley doctor --fix`, or set GALLEY_ORT_LIB to the library")
 			}
-			o.Launcher, o.Version = process.Launcher{Args: []string{attemptName}, Grace: partnerGrace}, revision
+			o.Launcher, o.Version, o.Dial = process.Launcher{Args: []string{attemptName}, Grace: partnerGrace}, revision, a.overhearAgent
 			if err := partner.Serve(cmd.Context(), o); err != nil || !a.json {
 				return err
 			}

@@ -29,7 +29,7 @@ type Options struct {
 	Now      func() time.Time // the clock that agreements end by; time.Now if nil
 	Pause    time.Duration    // before a call that failed is tried again, growing; 1 s if 0
 
-	dial []grpc.DialOption // of tests, which read along
+	Dial []grpc.DialOption // beside its own, for tests that read along
 }
 
 // DefaultMaxModel bounds a model's files unless the operator says otherwise.

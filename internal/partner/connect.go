@@ -181,7 +181,7 @@ func Join(ctx context.Context, dir string, j Joining, version string, now func()
 		return m, galley.Errorf(galley.FailedPrecondition, "agreement.expires", "has ended at %s", m.Terms.Expires.UTC().Format(time.RFC3339)).
 			WithRemedy("write a new agreement")
 	}
-	l, err := newLink(m, i, now, j.dial)
+	l, err := newLink(m, i, now, j.Dial)
 	if err != nil {
 		return m, err
 	}

@@ -60,7 +60,7 @@ type Joining struct {
 	Server      []byte // PEM: the server's certificate, or with CA those of its CA
 	CA          bool
 
-	dial []grpc.DialOption // of tests, which read along
+	Dial []grpc.DialOption // beside its own, for tests that read along
 }
 
 // membership checks what an operator says.

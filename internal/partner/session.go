@@ -126,7 +126,7 @@ func (a *agent) connect(ctx context.Context) (*link, error) {
 }
 
 func (a *agent) greet(ctx context.Context, i Identity) (*link, error) {
-	l, err := newLink(a.membership, i, a.now, a.options.dial)
+	l, err := newLink(a.membership, i, a.now, a.options.Dial)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func newSide(t testing.TB, c *coordinator, name string, change ...string) *side 
 }
 
 func (s *side) join(change ...string) error {
-	j := Joining{Agreement: agreementText(s.name, change...), Coordinator: s.c.address, Server: s.c.crt, dial: s.dial}
+	j := Joining{Agreement: agreementText(s.name, change...), Coordinator: s.c.address, Server: s.c.crt, Dial: s.dial}
 	_, err := Join(s.t.Context(), s.dir, j, "test", s.now)
 	return err
 }
@@ -54,7 +54,7 @@ func (s *side) join(change ...string) error {
 func (s *side) options() Options {
 	return Options{
 		Home: s.dir, Rows: Rows{Train: s.rows, Format: dataset.CSV, Seed: 1}, Launcher: s.double, Version: "test", Log: s.log.logger(), Now: s.now,
-		Pause: 5 * time.Millisecond, dial: s.dial,
+		Pause: 5 * time.Millisecond, Dial: s.dial,
 	}
 }
 
