@@ -146,6 +146,24 @@ func (j Job) StepVersions() map[string]string {
 	return out
 }
 
+// InputsDigest names what a job makes its version of: its spec, with data,
+// parent and teachers as they are in the place of what the spec calls them. Jobs
+// with the same one make the same, whether they say base, base:prod or base@2.
+func (j Job) InputsDigest() galley.Digest {
+	s := j.Spec
+	s.Data.Dataset, s.Data.Unlabelled = string(j.DataDigest), j.Unlabelled
+	if s.Kind == KindDistill {
+		s.Student.From = string(j.Parent)
+	} else {
+		s.From = string(j.Parent)
+	}
+	s.Teachers = make([]string, len(j.Teachers))
+	for i, t := range j.Teachers {
+		s.Teachers[i] = string(t.Digest)
+	}
+	return s.Digest()
+}
+
 // stepPipeline is Step for jobs of kind Pipeline. They ask for no effects: what
 // is to be done follows from their state, see Duty.
 func stepPipeline(j Job, e Event) (Job, error) {

@@ -88,6 +88,58 @@ func TestPipelineStep(t *testing.T) {
 	}
 }
 
+// What a job reads counts, and not what it is called.
+func TestInputsDigest(t *testing.T) {
+	job := func(kind, start string) Job {
+		j := Job{
+			Spec: Spec{Kind: kind, Name: "topic", Data: Data{Dataset: "headlines", Unlabelled: "archive"}, Distill: Distill{Teachers: []string{"large:prod"}}},
+			Data: "headlines@1", DataDigest: "sha256:d", Unlabelled: "archive@4", Parent: "sha256:p", ParentRef: "base@2",
+			Teachers: []Teacher{{Ref: "large@7", Digest: "sha256:t"}},
+		}
+		if kind == KindDistill {
+			j.Spec.Student.From = start
+		} else {
+			j.Spec.From = start
+		}
+		return j
+	}
+	for _, kind := range []string{KindTrain, KindDistill, KindQuantize} {
+		want := job(kind, "base").InputsDigest()
+		for name, change := range map[string]func(*Job){
+			"parent":     func(j *Job) { *j = job(kind, "base@2") },
+			"dataset":    func(j *Job) { j.Spec.Data.Dataset = "headlines@1" },
+			"unlabelled": func(j *Job) { j.Spec.Data.Unlabelled = "archive@4" },
+			"teachers":   func(j *Job) { j.Spec.Teachers = []string{"large@7"} },
+			"schedule":   func(j *Job) { j.Spec.Priority, j.Spec.Needs, j.Spec.Retries = 3, []string{"a-1"}, 7 },
+			"the rest":   func(j *Job) { j.ID, j.Owner, j.Memory, j.Phase = "topic-1", "ann", 1<<30, Succeeded },
+		} {
+			j := job(kind, "base")
+			if change(&j); j.InputsDigest() != want {
+				t.Errorf("%s: another %s makes it another", kind, name)
+			}
+		}
+		for name, change := range map[string]func(*Job){
+			"parent":     func(j *Job) { j.Parent = "sha256:q" },
+			"data":       func(j *Job) { j.DataDigest = "sha256:e" },
+			"unlabelled": func(j *Job) { j.Unlabelled = "archive@5" },
+			"teacher":    func(j *Job) { j.Teachers = []Teacher{{Ref: "large@7", Digest: "sha256:u"}} },
+			"model":      func(j *Job) { j.Spec.Name = "other" },
+			"recipe":     func(j *Job) { j.Spec.Recipe.Epochs = 9 },
+			"share":      func(j *Job) { j.Spec.Data.Fraction = 0.5 },
+		} {
+			j := job(kind, "base")
+			if change(&j); j.InputsDigest() == want {
+				t.Errorf("%s: another %s changes nothing", kind, name)
+			}
+		}
+		j := job(kind, "base")
+		j.InputsDigest()
+		if j.Spec.Teachers[0] != "large:prod" || j.Spec.Data.Dataset != "headlines" {
+			t.Errorf("the spec has changed: %+v", j.Spec)
+		}
+	}
+}
+
 // A simulated world of a pipeline: what is stored, and what would be lost if
 // whoever drives it went away.
 type driven struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -118,7 +119,7 @@ func (a *app) jobsExplainCommand() *cobra.Command {
 				}
 				fmt.Fprintf(a.out, "%s is %s\n", r.GetJob(), r.GetPhase())
 				for _, reason := range r.GetReasons() {
-					fmt.Fprintf(a.out, "  %s\n", reason)
+					fmt.Fprintf(a.out, "  %s\n", strings.ReplaceAll(reason, "\n", "\n    "))
 				}
 				return nil
 			})
@@ -274,7 +275,7 @@ func (a *app) printJob(j *controlpb.Job) error {
 		fmt.Fprintf(a.out, "  attempt %d  steps %d to %d  %s\n", t.GetNumber(), t.GetFromStep(), t.GetStep(), outcome)
 	}
 	if e := errorOf(j.GetError()); e != nil {
-		fmt.Fprintf(a.out, "  %s\n", e)
+		fmt.Fprintf(a.out, "  %s\n", strings.ReplaceAll(e.Error(), "\n", "\n    "))
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -26,7 +28,7 @@ func (p *pipeline) perform(ctx context.Context, j trainer.Job, s trainer.StepSta
 		return nil
 	case trainer.KindPromote:
 		p.aside(ctx, s, func(ctx context.Context) (trainer.StepEnded, error) {
-			return p.c.promoteStep(ctx, j.Owner, spec, fmt.Sprintf("step %s of pipeline %s", s.ID, j.ID))
+			return p.c.promoteStep(ctx, j.Owner, spec, j.ID, s.ID)
 		})
 		return nil
 	}
@@ -98,39 +100,47 @@ func (c *Control) submitStep(ctx context.Context, pipeline trainer.Job, s traine
 	return err
 }
 
-// sameInputs finds the newest job of a tenant that succeeded with the same
-// spec, data and parents as the one that is wanted, and whose version is still
-// here; nil if there is none.
+// sameInputs finds a job of a tenant that succeeded with the same inputs as the
+// one that is wanted, and whose version is still here; nil if there is none. One
+// that names them as this one does is found by its spec, others among the last
+// that succeeded.
 func (c *Control) sameInputs(ctx context.Context, wanted trainer.Job, tenant string) (*trainer.Job, error) {
-	jobs, err := c.store.Jobs(ctx, store.JobQuery{Phases: []trainer.Phase{trainer.Succeeded}, SpecDigest: wanted.SpecDigest})
-	if err != nil {
-		return nil, err
-	}
-	for _, j := range jobs {
-		if j.Tenant != tenant || !unchanged(j, wanted) {
-			continue
+	inputs, succeeded := wanted.InputsDigest(), []trainer.Phase{trainer.Succeeded}
+	for _, q := range []store.JobQuery{{Phases: succeeded, SpecDigest: wanted.SpecDigest}, {Phases: succeeded, Limit: store.MaxList}} {
+		jobs, err := c.store.Jobs(ctx, q)
+		if err != nil {
+			return nil, err
 		}
-		for _, name := range j.Versions {
-			ref, err := galley.ParseRef(name)
+		for _, j := range jobs {
+			if j.Tenant != tenant || j.Spec.Name != wanted.Spec.Name || j.InputsDigest() != inputs {
+				continue
+			}
+			here, err := c.stillHere(ctx, j)
 			if err != nil {
 				return nil, err
 			}
-			_, err = c.resolveVersion(ctx, ref)
-			if err == nil {
+			if here {
 				return &j, nil
-			}
-			if galley.CodeOf(err) != galley.NotFound {
-				return nil, err
 			}
 		}
 	}
 	return nil, nil
 }
 
-// unchanged reports whether two jobs of the same spec read the same.
-func unchanged(a, b trainer.Job) bool {
-	return a.DataDigest == b.DataDigest && a.Parent == b.Parent && a.Unlabelled == b.Unlabelled &&
-		slices.EqualFunc(a.Teachers, b.Teachers, func(a, b trainer.Teacher) bool { return a.Digest == b.Digest })
+// stillHere reports whether the version that a job made was not deleted.
+func (c *Control) stillHere(ctx context.Context, j trainer.Job) (bool, error) {
+	if len(j.Versions) == 0 {
+		return false, nil
+	}
+	ref, err := galley.ParseRef(j.Versions[0])
+	if err != nil {
+		return false, err
+	}
+	_, err = c.resolveVersion(ctx, ref)
+	if galley.CodeOf(err) == galley.NotFound {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // aside makes a measurement or a promotion beside the pipeline's other steps.
@@ -245,7 +255,8 @@ func (c *Control) eligible(ctx context.Context, v registry.Version, alias string
 
 // promoteStep points an alias at a version through its gate, unless it points
 // there or this very step had it do so: someone may have rolled back since.
-func (c *Control) promoteStep(ctx context.Context, by galley.Actor, spec trainer.Spec, reason string) (e trainer.StepEnded, err error) {
+func (c *Control) promoteStep(ctx context.Context, by galley.Actor, spec trainer.Spec, pipeline, step string) (e trainer.StepEnded, err error) {
+	reason := fmt.Sprintf("step %s of pipeline %s", step, pipeline)
 	ref, err := galley.ParseRef(spec.Version)
 	if err != nil {
 		return e, err
@@ -276,5 +287,10 @@ func (c *Control) promoteStep(ctx context.Context, by galley.Actor, spec trainer
 		Ref: galley.Ref{Name: v.Name, Version: v.Number}, Alias: spec.Alias, Reason: reason,
 		Dataset: spec.Data.Dataset, Split: dataset.Split(spec.Data.Split),
 	})
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		err = refusal.Err.WithRemedy("submit the pipeline with a better recipe; or, if the machine was busy, measure again with galley eval %s --data %s, then galley jobs resume %s; or promote it whatever the gate says, which is recorded: galley models promote %s %s --force --reason TEXT",
+			v.Ref(), cmp.Or(spec.Data.Dataset, v.Lineage.Dataset, "NAME"), pipeline, v.Ref(), spec.Alias)
+	}
 	return e, err
 }

@@ -112,6 +112,51 @@ func TestPipeline(t *testing.T) {
 	}
 }
 
+// A step that calls what it reads by other names is the same step; one whose
+// names lead elsewhere by now is another.
+func TestPipelineOtherNames(t *testing.T) {
+	w := newWorld(t, noOpener{}, 2)
+	w.add(t, "news", map[string]string{"train": rows})
+	base := func(seed int) {
+		t.Helper()
+		if j := w.wait(t, w.submit(t, jobFile("base", "text-mlm", fmt.Sprintf("recipe: {epochs: 1, seed: %d}\n", seed))).ID); j.Phase != trainer.Succeeded {
+			t.Fatalf("%+v %v", j, j.Error)
+		}
+	}
+	step := func(by galley.Actor, from, data, version string, reused bool) {
+		t.Helper()
+		j, err := w.Submit(t.Context(), by, fmt.Appendf(nil, "apiVersion: galley/v1\nkind: Pipeline\nname: one\nsteps:\n"+
+			"  - {id: a, spec: {kind: Train, name: next, task: text-mlm, data: {dataset: %s}, from: '%s', recipe: {epochs: 1}, resources: {cpus: 1}}}\n", data, from), nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j = w.wait(t, j.ID)
+		if s := j.Steps[0]; s.Phase != trainer.Succeeded || s.Version != version || s.Reused != reused {
+			t.Fatalf("from %s on %s: %+v %v, want %s", from, data, s, s.Error, version)
+		}
+	}
+	base(1)
+	step("ann", "base", "news", "next@1", false)
+	for _, from := range []string{"base@1", "base:candidate", "base"} {
+		step("ann", from, "news", "next@1", true)
+		step("ann", from, "news@1", "next@1", true)
+	}
+	base(2)
+	step("ann", "base:candidate", "news", "next@2", false)
+	step("ann", "base@2", "news@1", "next@2", true)
+	step("ann", "base@1", "news", "next@1", true)
+	w.add(t, "news", map[string]string{"train": rows + "sport goal five,sport\n"})
+	step("ann", "base@1", "news", "next@3", false)
+	step("ann", "base@1", "news@1", "next@1", true)
+	// What another tenant made is not taken, nor what was deleted.
+	step("bob", "base@2", "news@2", "next@4", false)
+	step("ann", "base@2", "news@2", "next@4", false)
+	if _, err := w.Delete(t.Context(), "ann", galley.Ref{Name: "next", Version: 1}); err != nil {
+		t.Fatal(err)
+	}
+	step("ann", "base@1", "news@1", "next@5", false)
+}
+
 // What fails stays apart: what does not wait for it goes on, and a resumed or
 // mended pipeline does not repeat what has succeeded.
 func TestPipelineFails(t *testing.T) {
@@ -249,8 +294,24 @@ func TestPipelineGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	j = w.wait(t, w.submit(t, storyFile(", seed: 4")).ID)
-	if s := w.state(t, j, "release"); j.Phase != trainer.Failed || s.Error == nil || !strings.Contains(s.Error.Message, "the gate refuses small@2 in the place of small@1\n") {
-		t.Errorf("%+v", j)
+	s := w.state(t, j, "release")
+	if j.Phase != trainer.Failed || s.Error == nil || !strings.Contains(s.Error.Message, "the gate refuses small@2 in the place of small@1\n") {
+		t.Fatalf("%+v", j)
+	}
+	for _, command := range []string{"galley eval small@2 --data news@1,", "galley jobs resume " + j.ID + ";", "galley models promote small@2 prod --force --reason TEXT"} {
+		if !strings.Contains(s.Error.Remedy, command) {
+			t.Errorf("%q lacks %q", s.Error.Remedy, command)
+		}
+	}
+	// With another gate it goes on where it was.
+	if _, err := w.SetGate(t.Context(), "ann", "small", "prod", &evals.Gate{Rules: []evals.Rule{{Metric: "accuracy", Max: &most}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Resume(t.Context(), "ann", j.ID); err != nil {
+		t.Fatal(err)
+	}
+	if j = w.wait(t, j.ID); j.Phase != trainer.Succeeded || w.state(t, j, "release").Version != "small@2" {
+		t.Errorf("%+v %v", j, j.Error)
 	}
 }
 
