@@ -1,8 +1,11 @@
 package experiment
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"galley"
 )
@@ -37,7 +40,7 @@ func TestAWindowSlides(t *testing.T) {
 	if f.Requests != 50 || f.Errors != 10 || f.Empty != 10 {
 		t.Errorf("the window has %+v", f)
 	}
-	if f.P99 < 100*time.Millisecond || f.P99 > 120*time.Millisecond {
+	if f.P99 < 100*time.Millisecond || f.P99 > 105*time.Millisecond {
 		t.Errorf("p99 is %s", f.P99)
 	}
 	if f := m.Read(last.Add(20 * time.Second)); f != (Figures{}) {
@@ -50,6 +53,30 @@ func TestAWindowSlides(t *testing.T) {
 	}
 	if got := m.Take(); got != (Counts{}) {
 		t.Errorf("after that there are %+v", got)
+	}
+}
+
+// TestP99IsThatOfTheAnswers: a p99 is never less than that of the answers
+// themselves, and at most a twentieth more.
+func TestP99IsThatOfTheAnswers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		took := rapid.SliceOfN(rapid.Int64Range(int64(firstBucket), int64(time.Hour)), 1, 300).Draw(t, "took")
+		m := NewMeter(DefaultWindow)
+		for _, d := range took {
+			m.Observe(noon, time.Duration(d), false, false)
+		}
+		slices.Sort(took)
+		want := float64(took[(99*len(took)+99)/100-1])
+		if got := float64(m.Read(noon).P99); got < want || got > want*bucketGrowth+1 {
+			t.Fatalf("%s, and it was %s", time.Duration(got), time.Duration(want))
+		}
+	})
+	m := NewMeter(DefaultWindow)
+	for _, d := range []time.Duration{0, 100 * time.Hour} { // the ends of the scale
+		m.Observe(noon, d, false, false)
+	}
+	if got := m.Read(noon).P99; got < time.Hour {
+		t.Errorf("%s", got)
 	}
 }
 

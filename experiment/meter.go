@@ -9,12 +9,13 @@ import (
 // slots is how many parts a window has: it slides by a twentieth of itself.
 const slots = 20
 
-// Latency is counted in buckets whose bounds grow by a fifth, from a tenth of
-// a millisecond to more than an hour.
+// Latency is counted in buckets whose bounds grow by a twentieth, from a tenth
+// of a millisecond to more than an hour: a p99 is read as at most a twentieth
+// more than it was.
 const (
 	firstBucket  = 100 * time.Microsecond
-	bucketGrowth = 1.2
-	latencies    = 96
+	bucketGrowth = 1.05
+	latencies    = 360
 )
 
 // bucketBounds are the upper ends of all buckets but the last.

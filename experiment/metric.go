@@ -62,7 +62,8 @@ var words = map[string]float64{"true": 1, "yes": 1, "false": 0, "no": 0}
 const maxOutcome = 256
 
 // Value reads an outcome. predicted is the label that was given, empty if that
-// is not known; labels are those of the version.
+// is not known; labels are those of the version, none if it has none or was
+// deleted.
 func (m Metric) Value(outcome, predicted string, labels []string) (float64, error) {
 	if len(outcome) > maxOutcome {
 		return 0, galley.Errorf(galley.InvalidArgument, "outcome", "has %d bytes", len(outcome)).WithRemedy("send at most %d", maxOutcome)
@@ -85,8 +86,26 @@ func (m Metric) Value(outcome, predicted string, labels []string) (float64, erro
 		return v, nil
 	}
 	e := galley.Errorf(galley.InvalidArgument, "outcome", "%q is not an outcome of metric %s", galley.Clip(outcome, 80), m)
-	if m == Accuracy {
-		return 0, e.WithRemedy("send the right label, true or false, or a number from 0 to 1")
+	switch {
+	case m == Accuracy && len(labels) == 0:
+		return 0, galley.Errorf(galley.FailedPrecondition, "outcome", "%q cannot be held against the answer: the version that gave it has no labels, or was deleted", galley.Clip(outcome, 80)).
+			WithRemedy("send true if the answer was right, and false if not")
+	case m == Accuracy:
+		return 0, e.WithRemedy("send the right label (%s), true or false, or a number from 0 to 1", some(labels))
 	}
 	return 0, e.WithRemedy("send true or false, or a number from 0 to 1")
+}
+
+// some names the first labels.
+func some(labels []string) string {
+	const most = 5
+	var quoted []string
+	for _, label := range labels[:min(most, len(labels))] {
+		quoted = append(quoted, strconv.Quote(galley.Clip(label, 40)))
+	}
+	s := strings.Join(quoted, ", ")
+	if len(labels) > most {
+		s += " and others"
+	}
+	return s
 }

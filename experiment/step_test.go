@@ -159,4 +159,17 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s %.20q: %g, %v", c.metric, c.outcome, got, err)
 		}
 	}
+	// What a caller is told.
+	for want, labels := range map[string][]string{
+		`outcome: "culture" is not an outcome of metric accuracy — send the right label ("sport", "world", "0"), true or false, or a number from 0 to 1`:                     labels,
+		`outcome: "culture" is not an outcome of metric accuracy — send the right label ("1", "2", "3", "4", "5" and others), true or false, or a number from 0 to 1`:        {"1", "2", "3", "4", "5", "6"},
+		`outcome: "culture" cannot be held against the answer: the version that gave it has no labels, or was deleted — send true if the answer was right, and false if not`: nil,
+	} {
+		if _, err := Accuracy.Value("culture", "", labels); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+	if got, err := Accuracy.Value("true", "", nil); got != 1 || err != nil {
+		t.Errorf("%g, %v", got, err)
+	}
 }
