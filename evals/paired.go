@@ -75,21 +75,6 @@ func holm(p []float64) []float64 {
 	return out
 }
 
-// PairedDifference is the accuracy of a minus that of b, given which rows
-// each has right, in the same order. Rows beyond the shorter list do not
-// count.
-func PairedDifference(a, b []bool) Metric { return Pair(a, b).Difference() }
-
-// Pair counts two lists of which rows are right, in the same order. Rows
-// beyond the shorter list do not count.
-func Pair(a, b []bool) Pairing {
-	var p Pairing
-	for i := range min(len(a), len(b)) {
-		p.Add(a[i], b[i])
-	}
-	return p
-}
-
 // Detectable is the smallest difference of the accuracies that a comparison of
 // this many rows shows four times in five (two-sided test at 5 %), given how
 // often the models were found to differ: the difference d that solves

@@ -27,12 +27,15 @@ func TestPairedDifference(t *testing.T) {
 	// table 1: 8 of 21 children changed, 7 of them one way.
 	near(t, "p of few", Pairing{N: 21, OnlyA: 1, OnlyB: 7}.McNemar(), .0703125, 1e-12)
 
-	a, b := []bool{true, true, true, false}, []bool{true, false, false, false}
-	if p := Pair(a, b); p != (Pairing{N: 4, OnlyA: 2}) {
-		t.Errorf("pairing = %+v", p)
+	var few Pairing
+	for _, right := range [][2]bool{{true, true}, {true, false}, {true, false}, {false, false}} {
+		few.Add(right[0], right[1])
 	}
-	near(t, "p", Pair(a, b).McNemar(), .5, 1e-12)
-	if d := PairedDifference(nil, nil); d.N != 0 || d.Low != -1 || d.High != 1 {
+	if few != (Pairing{N: 4, OnlyA: 2}) {
+		t.Errorf("pairing = %+v", few)
+	}
+	near(t, "p", few.McNemar(), .5, 1e-12)
+	if d := (Pairing{}).Difference(); d.N != 0 || d.Low != -1 || d.High != 1 {
 		t.Errorf("no rows: %+v", d)
 	}
 	if p := (Pairing{N: 10}).McNemar(); p != 1 {

@@ -206,6 +206,13 @@ func TestReportRoundTrip(t *testing.T) {
 			t.Errorf("the metric has no field %q", name)
 		}
 	}
+	for within, names := range map[string][]string{"latency_ms": {"p50", "p99"}, "gate": {"passed", "checks"}} {
+		for _, name := range names {
+			if _, ok := fields[within].(map[string]any)[name]; !ok {
+				t.Errorf("%s has no field %q", within, name)
+			}
+		}
+	}
 	if _, err := DecodeReport(strings.NewReader("{")); galley.CodeOf(err) != galley.InvalidArgument {
 		t.Errorf("broken report: %v", err)
 	}
