@@ -21,7 +21,10 @@ type lab struct {
 	route atomic.Pointer[experiment.Route]
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T) *lab { return newLabWith(t, nil) }
+
+// newLabWith is a lab whose experiment is changed before it begins.
+func newLabWith(t *testing.T, change func(*ExperimentStart)) *lab {
 	t.Helper()
 	l := &lab{}
 	var err error
@@ -32,22 +35,26 @@ func newLab(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.stop)
-	l.begin(t)
+	l.begin(t, change)
 	return l
 }
 
-// begin registers both versions and starts the experiment test.
-func (l *lab) begin(t *testing.T) {
+// begin registers both versions and starts the experiment test, changed if that
+// is wanted.
+func (l *lab) begin(t *testing.T, change func(*ExperimentStart)) {
 	t.Helper()
 	for seed := range 2 {
 		if _, _, err := l.store.Register(t.Context(), storetest.Version("news", seed)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := l.StartExperiment(t.Context(), "ann", ExperimentStart{
+	s := ExperimentStart{
 		Name: "test", Control: galley.Ref{Name: "news", Version: 1}, Treatment: galley.Ref{Name: "news", Version: 2}, Split: "50/50", Metric: "click",
-	})
-	if err != nil {
+	}
+	if change != nil {
+		change(&s)
+	}
+	if _, err := l.StartExperiment(t.Context(), "ann", s); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -27,7 +27,7 @@ func TestOldOutcomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.stop)
-	l.begin(t)
+	l.begin(t, nil)
 	inside := l.answer("reader")
 	outside := inside
 	outside.Experiment = 0
