@@ -144,7 +144,9 @@ func (a *app) abShowCommand() *cobra.Command {
 		Use: "show NAME", Short: "Show each arm's figures, and the verdict",
 		Long: `Show each arm's figures, and the verdict. The intervals and the verdict are
 valid however often and whenever they are looked at: a verdict is false, or an
-interval ever misses, in at most one of twenty experiments.`,
+interval ever misses, in at most one of twenty experiments. An arm's interval is a
+confidence sequence (Howard, Ramdas, McAuliffe and Sekhon 2021), the verdict a
+mixture sequential probability ratio test (Johari, Koomen, Pekelis and Walsh 2022).`,
 		Example: "  galley ab show headline-test\n  galley ab show headline-test -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
