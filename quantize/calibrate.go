@@ -22,8 +22,16 @@ type Calibration struct {
 }
 
 // Calibrate runs batches through a graph and returns the ranges of the named
-// values for the options' grid. It holds one batch of their values at a time.
+// values for the options' grid. It holds one batch of their values at a time, or
+// none for MinMax. Where that meets a number that is not finite, the batches run
+// again, to say how many there are.
 func Calibrate(ctx context.Context, opener session.Opener, m *onnx.Model, values []string, batches Batches, c Calibration, o Options) (map[string]Range, error) {
+	if c.Search == MinMax {
+		ranges, ok, err := extremes(ctx, opener, m, values, batches, c.Threads)
+		if err != nil || ok {
+			return ranges, err
+		}
+	}
 	histograms, err := observe(ctx, opener, m, values, batches, c)
 	if err != nil {
 		return nil, err
@@ -63,19 +71,7 @@ func observe(ctx context.Context, opener session.Opener, m *onnx.Model, values [
 		return nil, err
 	}
 	defer s.Close()
-	runs := 0
-	for batch, err := range batches {
-		if err != nil {
-			return nil, err
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		runs++
-		out, err := s.Run(ctx, batch, computed...)
-		if err != nil {
-			return nil, err
-		}
+	if err := eachRun(ctx, s, batches, computed, func(batch, out map[string]*session.Tensor) error {
 		for _, name := range values {
 			t := out[name]
 			if inputs[name] {
@@ -83,22 +79,46 @@ func observe(ctx context.Context, opener session.Opener, m *onnx.Model, values [
 			}
 			data := session.Data[float32](t)
 			if data == nil {
-				err = galley.Errorf(galley.FailedPrecondition, "value "+galley.Clip(name, 80), "is not float32 and has no range to find")
+				return galley.Errorf(galley.FailedPrecondition, "value "+galley.Clip(name, 80), "is not float32 and has no range to find")
 			}
 			histograms[name].Add(data)
 		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return histograms, nil
+}
+
+// eachRun runs batches, which must not be none, and hands each with what it
+// gives to see.
+func eachRun(ctx context.Context, s session.Session, batches Batches, outputs []string, see func(batch, out map[string]*session.Tensor) error) error {
+	runs := 0
+	for batch, err := range batches {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		runs++
+		out, err := s.Run(ctx, batch, outputs...)
+		if err != nil {
+			return err
+		}
+		err = see(batch, out)
 		for _, t := range out {
 			t.Close()
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if runs == 0 {
-		return nil, galley.Errorf(galley.FailedPrecondition, "calibration", "there are no rows to calibrate with").
+		return galley.Errorf(galley.FailedPrecondition, "calibration", "there are no rows to calibrate with").
 			WithRemedy("choose a dataset whose train split has rows")
 	}
-	return histograms, nil
+	return nil
 }
 
 // openFor opens a graph for some of its values alone: nothing else is
