@@ -145,7 +145,18 @@ func (c *coordinator) start(address string) {
 // crash ends all connections, and begins again with what was stored.
 func (c *coordinator) crash() {
 	c.server.Stop()
+	c.forget("harbour", "valley")
 	c.start(c.address)
+}
+
+// forget drops the streams of agents that have gone, before they are noticed to
+// have: what is offered then is for the next.
+func (c *coordinator) forget(names ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range names {
+		delete(c.attending, name)
+	}
 }
 
 func (c *coordinator) enrol(i Identity) {

@@ -72,6 +72,7 @@ func (s *side) serve(change func(*Options)) (stop func() error) {
 		cancel()
 		err := <-ended
 		ended <- err
+		s.c.forget(s.name)
 		return err
 	}
 	s.t.Cleanup(func() { _ = stop() })
