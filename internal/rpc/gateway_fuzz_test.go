@@ -3,6 +3,8 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	controlpb "galley/api/control/v1"
@@ -20,33 +23,112 @@ import (
 	"galley"
 )
 
-// A unaryMethod is one of a service that answers once.
-type unaryMethod struct {
-	name    string
-	desc    grpc.MethodDesc
-	service any
+// A calledMethod is one of any service, without a connection in front of it.
+type calledMethod struct {
+	name string
+	// call sends the message; a method that takes a stream gets the parts of it
+	// that are apart.
+	call func(ctx context.Context, message []byte) error
 }
 
-// unaryMethods lists those of the services of s, which are what is registered
+// apart divides the messages of a stream.
+var apart = []byte("\xff\xff\xff")
+
+// errUnfit is that a message is not one of the method's.
+var errUnfit = errors.New("is not such a message")
+
+// calledMethods lists those of the services of s, which are what is registered
 // with a gateway or behind it.
-func unaryMethods(s *Server) []unaryMethod {
-	services := map[string]any{}
+func calledMethods(s *Server) []calledMethod {
+	services := map[string]any{inferencepb.GRPCInferenceService_ServiceDesc.ServiceName: s.inference}
 	for _, r := range s.gateway.routes {
 		service, _, _ := strings.Cut(r.fullMethod[1:], "/")
 		services[service] = r.service
 	}
-	services[inferencepb.GRPCInferenceService_ServiceDesc.ServiceName] = s.inference
-	var all []unaryMethod
+	control := services[controlpb.Control_ServiceDesc.ServiceName].(*Control).control
+	services[controlpb.Batch_ServiceDesc.ServiceName] = NewBatch(control)
+	services[controlpb.Maintenance_ServiceDesc.ServiceName] = NewMaintenance(control)
+	var all []calledMethod
 	for _, desc := range []*grpc.ServiceDesc{
-		&controlpb.Control_ServiceDesc, &controlpb.Access_ServiceDesc, &controlpb.Audit_ServiceDesc,
+		&controlpb.Control_ServiceDesc, &controlpb.Access_ServiceDesc, &controlpb.Audit_ServiceDesc, &controlpb.Batch_ServiceDesc,
+		&controlpb.Maintenance_ServiceDesc, &controlpb.Experiments_ServiceDesc, &controlpb.Federations_ServiceDesc,
 		&inferencepb.GRPCInferenceService_ServiceDesc, &newsroompb.Newsroom_ServiceDesc,
 	} {
+		service := services[desc.ServiceName]
 		for _, m := range desc.Methods {
-			all = append(all, unaryMethod{"/" + desc.ServiceName + "/" + m.MethodName, m, services[desc.ServiceName]})
+			all = append(all, calledMethod{"/" + desc.ServiceName + "/" + m.MethodName, func(ctx context.Context, message []byte) error {
+				_, err := m.Handler(service, ctx, func(into any) error { return fit(message, into) }, s.gateway.unary)
+				return err
+			}})
+		}
+		for _, m := range desc.Streams {
+			name := "/" + desc.ServiceName + "/" + m.StreamName
+			info := &grpc.StreamServerInfo{FullMethod: name, IsClientStream: m.ClientStreams, IsServerStream: m.ServerStreams}
+			all = append(all, calledMethod{name, func(ctx context.Context, message []byte) error {
+				return s.gateway.stream(service, &parts{ctx: ctx, left: bytes.Split(message, apart)}, info, m.Handler)
+			}})
 		}
 	}
-	slices.SortFunc(all, func(a, b unaryMethod) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b calledMethod) int { return strings.Compare(a.name, b.name) })
 	return all
+}
+
+func fit(message []byte, into any) error {
+	if proto.Unmarshal(message, into.(proto.Message)) != nil {
+		return errUnfit
+	}
+	return nil
+}
+
+// A stream of parts forgets what is sent.
+type parts struct {
+	grpc.ServerStream
+	ctx  context.Context
+	left [][]byte
+}
+
+func (p *parts) Context() context.Context     { return p.ctx }
+func (p *parts) SetHeader(metadata.MD) error  { return nil }
+func (p *parts) SendHeader(metadata.MD) error { return nil }
+func (p *parts) SetTrailer(metadata.MD)       {}
+func (p *parts) SendMsg(any) error            { return p.ctx.Err() }
+
+func (p *parts) RecvMsg(into any) error {
+	if len(p.left) == 0 {
+		return io.EOF
+	}
+	next := p.left[0]
+	p.left = p.left[1:]
+	return fit(next, into)
+}
+
+// streamed are messages of methods that take several.
+func streamed(f *testing.F) map[string][]byte {
+	several := func(messages ...proto.Message) []byte {
+		var all [][]byte
+		for _, m := range messages {
+			data, err := proto.Marshal(m)
+			if err != nil {
+				f.Fatal(err)
+			}
+			all = append(all, data)
+		}
+		return bytes.Join(all, apart)
+	}
+	rows := piece("train", news)
+	return map[string][]byte{
+		controlpb.Control_AddData_FullMethodName: several(
+			&controlpb.AddDataRequest{Part: &controlpb.AddDataRequest_Header{Header: &controlpb.AddDataHeader{Name: "news", Format: "csv"}}},
+			&controlpb.AddDataRequest{Part: &controlpb.AddDataRequest_Piece{Piece: rows}}),
+		controlpb.Control_UploadModel_FullMethodName: several(
+			&controlpb.UploadModelRequest{Piece: piece("model.onnx", "no graph")}, &controlpb.UploadModelRequest{Piece: piece("../labels.json", "[")}),
+		controlpb.Control_Evaluate_FullMethodName: several(
+			&controlpb.EvaluateRequest{Part: &controlpb.EvaluateRequest_Header{Header: &controlpb.EvaluateHeader{Ref: "news@1", Format: "csv"}}},
+			&controlpb.EvaluateRequest{Part: &controlpb.EvaluateRequest_Piece{Piece: rows}}),
+		controlpb.Batch_Predict_FullMethodName: several(
+			&controlpb.PredictRequest{Part: &controlpb.PredictRequest_Header{Header: &controlpb.PredictHeader{Ref: "news@1"}}},
+			&controlpb.PredictRequest{Part: &controlpb.PredictRequest_Chunk{Chunk: &controlpb.PredictChunk{Number: -1, Texts: []string{""}}}}),
+	}
 }
 
 // blame is an error that says the server is to blame.
@@ -56,14 +138,18 @@ func blame(err error) bool {
 }
 
 // FuzzRPC holds that no message makes a method panic or fail for reasons of the
-// server. The first number chooses the method.
+// server, whether it comes alone or in a stream. The first number chooses the
+// method.
 func FuzzRPC(f *testing.F) {
 	s := newHome(f)
-	methods := unaryMethods(s)
+	methods, several := calledMethods(s), streamed(f)
 	for i, m := range methods {
 		f.Add(uint8(i), []byte{})
 		f.Add(uint8(i), []byte("\x0a\x06news@1"))
 		f.Add(uint8(i), []byte("\x0a\x04\xff\xfe/\x00\x12\x05../..\x1a\x04prod"))
+		if messages, ok := several[m.name]; ok {
+			f.Add(uint8(i), messages)
+		}
 		if strings.HasSuffix(m.name, "/SubmitJob") {
 			job, err := proto.Marshal(&controlpb.SubmitJobRequest{JobFile: []byte(jobFile), Set: []string{"recipe.epochs=-1", "=", "a.b.c=[[["}, IdempotencyKey: strings.Repeat("k", 300)})
 			if err != nil {
@@ -76,13 +162,7 @@ func FuzzRPC(f *testing.F) {
 		m := methods[int(which)%len(methods)]
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		unfit := false
-		_, err := m.desc.Handler(m.service, ctx, func(into any) error {
-			err := proto.Unmarshal(message, into.(proto.Message))
-			unfit = err != nil
-			return err
-		}, s.gateway.unary)
-		if err != nil && !unfit && blame(err) {
+		if err := m.call(ctx, message); err != nil && !errors.Is(err, errUnfit) && !strings.Contains(err.Error(), errUnfit.Error()) && blame(err) {
 			t.Errorf("%s of %x: %v", m.name, message, err)
 		}
 	})
