@@ -15,10 +15,12 @@ import (
 
 // beginRun has a job of kind Federate that runs in memory: its partners are
 // answered from now on.
-func (c *Control) beginRun(j trainer.Job) *run {
+func (c *Control) beginRun(j trainer.Job) *run { return c.federations.begin(c.newRun(j)) }
+
+func (c *Control) newRun(j trainer.Job) *run {
 	r := &run{job: j.ID, name: j.Spec.Federation, partners: j.Spec.Partners, unsure: true}
 	r.nudge = func() { c.federating.nudge(r.job) }
-	return c.federations.begin(r)
+	return r
 }
 
 // resumeFederations drives those that ran when the server went away.
@@ -55,6 +57,10 @@ type watch struct {
 // something.
 const again = 2 * time.Second
 
+// behind is when it looks again whose federation another job runs: one of the
+// two has ended.
+const behind = 10 * time.Millisecond
+
 func (w *watch) drive(ctx context.Context, signal <-chan struct{}) {
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -90,7 +96,10 @@ func (w *watch) pass(ctx context.Context) (done bool, wait time.Duration, err er
 	if err != nil {
 		return false, wait, err
 	}
-	r := w.c.beginRun(j)
+	r, ok := w.c.federations.keep(w.c.newRun(j))
+	if !ok {
+		return false, behind, nil
+	}
 	if r.doubt(false) {
 		memberships, err := w.c.store.Memberships(ctx, "", r.name)
 		if err == nil {

@@ -180,13 +180,29 @@ func (f *federations) all() []*run {
 	return out
 }
 
-// begin returns the run of a job, which is new if there was none.
+// begin returns the run of a job that is submitted or resumed, which is new if
+// there was none. That of another job has ended, or ends by the next look at it.
 func (f *federations) begin(r *run) *run {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if before, ok := f.runs[r.name]; ok && before.job == r.job {
 		return before
 	}
+	return f.put(r)
+}
+
+// keep is begin for a job that was seen to run: by now it may have ended, and
+// another may have begun, whose place it does not take.
+func (f *federations) keep(r *run) (*run, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if before, ok := f.runs[r.name]; ok {
+		return before, before.job == r.job
+	}
+	return f.put(r), true
+}
+
+func (f *federations) put(r *run) *run {
 	if f.runs == nil {
 		f.runs = map[string]*run{}
 	}

@@ -75,6 +75,9 @@ func (c *Control) stepped(before, after trainer.Job, effects bool) {
 	if before.Phase != after.Phase && after.Within != "" {
 		c.pipelines.nudge(after.Within)
 	}
+	if after.Phase.Final() {
+		c.federating.nudge(after.ID)
+	}
 	if effects || before.Phase != after.Phase {
 		c.kick()
 	}
