@@ -212,17 +212,25 @@ func (s *teacher) ask(ctx context.Context, texts []string) ([]float32, error) {
 	if s.predictor == nil {
 		var err error
 		if s.session, err = s.load(ctx); err != nil {
-			return nil, err
+			return nil, s.silent(ctx, err)
 		}
 		if s.predictor, err = task.NewTextPredictor(s.classifier, s.session); err != nil {
-			return nil, err
+			return nil, s.silent(ctx, err)
 		}
 	}
 	logits, err := s.predictor.Logits(ctx, texts, s.hidden, s.width)
-	if err != nil && ctx.Err() == nil {
-		return nil, galley.Errorf(galley.CodeOf(err), "teachers", "%s cannot answer: %w", s.name, err)
+	if err != nil {
+		return nil, s.silent(ctx, err)
 	}
-	return logits, err
+	return logits, nil
+}
+
+// silent names the teacher that gives no answer, unless it was told to stop.
+func (s *teacher) silent(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return galley.Errorf(galley.CodeOf(err), "teachers", "%s cannot answer: %w", s.name, err)
 }
 
 // close gives back what the teacher's graph holds.
