@@ -104,7 +104,7 @@ func rangeOf(values []float32) (r Range, ok bool) {
 		bits := math.Float32bits(x)
 		high[0], low[0] = max(high[0], int32(bits)), max(low[0], bits)
 	}
-	const sign, infinity = 1 << 31, 0xff << 23
+	const sign = 1 << 31
 	most, least := max(high[0], high[1], high[2], high[3]), max(low[0], low[1], low[2], low[3])
 	r.High = math.Float32frombits(uint32(most))
 	if least > sign {

@@ -1,6 +1,7 @@
 package quantize
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"galley"
 	"galley/onnx"
 )
 
@@ -96,6 +98,37 @@ func TestPack(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPackRows holds that a table packed block by block is that packed at once.
+func TestPackRows(t *testing.T) {
+	const rows, columns = 1000, 600 // three blocks, the last one short
+	values := normal(rand.New(rand.NewPCG(5, 5)), rows*columns, 1)
+	half := &onnx.Tensor{Type: onnx.Float16, Dims: []int64{rows, columns}}
+	for i, x := range values {
+		h := toHalf(x)
+		half.Data = binary.LittleEndian.AppendUint16(half.Data, h)
+		values[i] = onnx.Float16ToFloat32(h) // what both tables hold
+	}
+	want, err := pack(&matrix{dims: half.Dims, values: values}, 0, int8Symmetric)
+	if err != nil {
+		t.Fatal(err)
+	}
+	float := onnx.NewFloat("table", values, rows, columns)
+	for _, table := range []*onnx.Tensor{half, float} {
+		got, err := packRows(table, "table", int8Symmetric)
+		if err != nil || !slices.Equal(got.data, want.data) || !slices.Equal(got.scales, want.scales) || !slices.Equal(got.dims, want.dims) || got.axis != want.axis {
+			t.Errorf("%s: %v, or another weight", table.Type, err)
+		}
+	}
+	float.Data = float.Data[:len(float.Data)-4]
+	if _, err := packRows(float, "table", int8Symmetric); galley.CodeOf(err) != galley.Internal {
+		t.Error(err)
+	}
+	copy(half.Data[len(half.Data)-2:], []byte{0, 0x7e}) // NaN
+	if _, err := packRows(half, "table", int8Symmetric); galley.CodeOf(err) != galley.FailedPrecondition {
+		t.Error(err)
+	}
 }
 
 // TestSaturable compares with products in 16 bits of all activations there

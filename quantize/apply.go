@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"galley"
 	"galley/onnx"
 )
 
@@ -171,7 +170,7 @@ func (r *rewriter) product(n *onnx.Node, write func(n *onnx.Node, w *matrix, out
 func (r *rewriter) factor(n *onnx.Node) (*matrix, error) {
 	w, ok := r.constants.matrix(n.Input(1))
 	if !ok {
-		return nil, galley.Errorf(galley.Internal, "weight "+galley.Clip(n.Input(1), 80), "cannot be read")
+		return nil, unreadable(n.Input(1))
 	}
 	if n.Op == "MatMul" {
 		return w, nil
@@ -208,11 +207,16 @@ func (r *rewriter) axis(of int) int {
 
 // weight writes an 8-bit weight once.
 func (r *rewriter) weight(w *matrix, axis int, g Grid) (*written, error) {
-	key := fmt.Sprintf("%s axis %d", w.name, axis) // a table may be a matrix as well
+	return r.write(w.name, axis, func() (*packed, error) { return pack(w, axis, g) })
+}
+
+// write is weight of what pack makes.
+func (r *rewriter) write(name string, axis int, pack func() (*packed, error)) (*written, error) {
+	key := fmt.Sprintf("%s axis %d", name, axis) // a table may be a matrix as well
 	if done := r.weights[key]; done != nil {
 		return done, nil
 	}
-	p, err := pack(w, axis, g)
+	p, err := pack()
 	if err != nil {
 		return nil, err
 	}
@@ -221,13 +225,13 @@ func (r *rewriter) weight(w *matrix, axis int, g Grid) (*written, error) {
 		r.over, r.pairs = r.over+over, r.pairs+pairs
 	}
 	out := &written{}
-	out.data = r.b.Weight(&onnx.Tensor{Name: r.b.Name(w.name), Type: onnx.Int8, Dims: slices.Clone(p.dims), Data: p.data})
+	out.data = r.b.Weight(&onnx.Tensor{Name: r.b.Name(name), Type: onnx.Int8, Dims: slices.Clone(p.dims), Data: p.data})
 	var dims []int64
 	if axis >= 0 {
 		dims = []int64{int64(len(p.scales))}
 	}
-	out.scale = r.b.Weight(onnx.NewFloat(r.b.Name(w.name+"/scale"), p.scales, dims...))
-	out.zero = r.b.Weight(&onnx.Tensor{Name: r.b.Name(w.name + "/zero"), Type: onnx.Int8, Dims: append([]int64{}, dims...), Data: make([]byte, len(p.scales))})
+	out.scale = r.b.Weight(onnx.NewFloat(r.b.Name(name+"/scale"), p.scales, dims...))
+	out.zero = r.b.Weight(&onnx.Tensor{Name: r.b.Name(name + "/zero"), Type: onnx.Int8, Dims: append([]int64{}, dims...), Data: make([]byte, len(p.scales))})
 	r.weights[key] = out
 	return out, nil
 }

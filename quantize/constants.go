@@ -11,7 +11,6 @@ type matrix struct {
 	name   string // the value that holds it
 	dims   []int64
 	values []float32
-	half   bool // it is stored in half precision
 }
 
 // constants reads values of a graph that depend on no input: initializers,
@@ -96,7 +95,7 @@ func (c *constants) matrix(name string) (*matrix, bool) {
 	if !ok {
 		return nil, false
 	}
-	m := &matrix{name: name, dims: c.dims(name), values: values, half: t.Type == onnx.Float16}
+	m := &matrix{name: name, dims: c.dims(name), values: values}
 	if transposed {
 		m.values = transpose(values, int(t.Dims[0]), int(t.Dims[1]))
 	}

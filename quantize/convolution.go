@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 
-	"galley"
 	"galley/onnx"
 )
 
@@ -20,7 +19,7 @@ func (r *rewriter) convolution(n *onnx.Node) (why string, err error) {
 	}
 	w, ok := r.constants.matrix(n.Input(1))
 	if !ok {
-		return "", galley.Errorf(galley.Internal, "weight "+galley.Clip(n.Input(1), 80), "cannot be read")
+		return "", unreadable(n.Input(1))
 	}
 	axis := r.axis(0)
 	weight, err := r.weight(w, axis, r.o.weightGrid())
