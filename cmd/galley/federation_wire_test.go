@@ -2,18 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
-	"encoding/json"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -42,18 +36,11 @@ func TestOnlyWeightsLeavePartners(t *testing.T) {
 	if runtimeLib == "" {
 		t.Skip("ONNX Runtime is not here")
 	}
-	t.Setenv("GALLEY_ORT_LIB", runtimeLib) // of the processes that train
-	trained := &trainedHome{t: t, runtime: runtimeLib}
-	if trained.make(); trained.err != nil {
-		t.Fatal(trained.err)
+	f := overhearFederation(t, runtimeLib)
+	for name, words := range map[string]string{"harbour-gazette": "Quillwort zéphyrine", "hill-radio": "Marmoset 珊瑚礁"} {
+		f.join(&overheardPartner{name: name, rows: headlineRows(name, words, 24)})
 	}
-	f := &overheardFederation{t: t, env: map[string]string{"GALLEY_HOME": filepath.Join(trained.dir, "home"), "GALLEY_ORT_LIB": runtimeLib}}
-	f.up()
-	for i, name := range []string{"harbour-gazette", "hill-radio"} {
-		f.join(name, i)
-	}
-	f.train()
-	f.agents.Wait()
+	f.train("{max_steps: 2, batch_size: 8}")
 	f.coordinator.over(t)
 
 	var secrets []secret
@@ -96,166 +83,12 @@ func TestOnlyWeightsLeavePartners(t *testing.T) {
 	f.leak(secrets, agents)
 }
 
-// An overheardFederation is a coordinator and its partners in this process, each
-// with a recorder of its own; they train in processes of theirs.
-type overheardFederation struct {
-	t           *testing.T
-	env         map[string]string
-	at          endpoints
-	coordinator overheard
-	partners    []*overheardPartner
-	agents      sync.WaitGroup
-	job         string
-}
-
-// An overheardPartner has rows that are like no others.
-type overheardPartner struct {
-	name, folder, rows string
-	agreement          []byte
-	texts, ids         []string
-	wire               overheard
-}
-
-func (f *overheardFederation) get(name string) (string, bool) { v, ok := f.env[name]; return v, ok }
-
-// command runs a command of galley's as agent, nil for the coordinator's
-// operator.
-func (f *overheardFederation) command(ctx context.Context, agent *overheard, args ...string) (string, error) {
-	var out bytes.Buffer
-	var log lockedBuffer
-	a := newApp(nil, &out, &log, f.get)
-	if agent != nil {
-		a.overhearAgent = agent.agent()
-	}
-	root := a.root()
-	root.SetArgs(append(args, "-o", "json"))
-	if err := root.ExecuteContext(ctx); err != nil {
-		return "", fmt.Errorf("%v: %w\n%s", args, err, log.String())
-	}
-	return out.String(), nil
-}
-
-func (f *overheardFederation) must(agent *overheard, args ...string) string {
-	f.t.Helper()
-	out, err := f.command(f.t.Context(), agent, args...)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return out
-}
-
-// up starts the coordinator.
-func (f *overheardFederation) up() {
-	f.t.Helper()
-	a := newApp(nil, io.Discard, io.Discard, f.get)
-	a.overhear = f.coordinator.server()
-	ctx, stop := context.WithCancel(f.t.Context())
-	listen := anyPorts
-	listen.partners = "127.0.0.1:0"
-	ready, ended := make(chan endpoints, 1), make(chan error, 1)
-	go func() { ended <- a.up(ctx, listen, func(at endpoints) { ready <- at }) }()
-	f.t.Cleanup(func() {
-		stop()
-		f.agents.Wait()
-		if err := <-ended; err != nil {
-			f.t.Error(err)
-		}
-	})
-	select {
-	case f.at = <-ready:
-	case err := <-ended:
-		ended <- nil
-		f.t.Fatal(err)
-	}
-	f.env["GALLEY_SERVER"] = f.at.grpc
-}
-
-// join makes a partner, and lets its agent serve until it has answered a round.
-func (f *overheardFederation) join(name string, i int) {
-	f.t.Helper()
-	p := &overheardPartner{name: name, folder: filepath.Join(f.t.TempDir(), "secret-folder-of-"+name)}
-	f.partners = append(f.partners, p)
-	f.must(nil, "partner", "keygen", "--home", p.folder, "--partner", name)
-	f.must(nil, "federation", "enrol", name, "--cert", filepath.Join(p.folder, "partner.crt"))
-	write := func(file string, data []byte) string {
-		path := filepath.Join(p.folder, file)
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			f.t.Fatal(err)
-		}
-		return path
-	}
-	p.agreement = fmt.Appendf(nil, `apiVersion: galley/v1
-kind: Agreement
-federation: joint
-partner: %s
-purpose: topics of headlines
-models: [joint-topics]
-rounds: 10
-min_cohort: 2
-expires: %s
-leaves:
-  weights: true
-  rows: {report: rounded, unit: 10, most: 1000}
-  metrics: [loss]
-`, name, time.Now().AddDate(1, 0, 0).Format(time.DateOnly))
-	agreement := write("agreement-of-"+name+".yaml", p.agreement)
-	var rows strings.Builder
-	rows.WriteString("id,text,label\n")
-	for n := range 24 {
-		words, label := "scores a goal late in match", "sport"
-		if n%2 == 1 {
-			words, label = "央行维持利率不变 at the bank", "money"
-		}
-		p.ids = append(p.ids, fmt.Sprintf("row-%s-%04d", name, 7000+n))
-		p.texts = append(p.texts, fmt.Sprintf("%s %s %d", []string{"Quillwort zéphyrine", "Marmoset 珊瑚礁"}[i], words, 100+n))
-		fmt.Fprintf(&rows, "%s,%s,%s\n", p.ids[n], p.texts[n], label)
-	}
-	p.rows = write("secret-rows.csv", []byte(rows.String()))
-	f.must(&p.wire, "partner", "join", "--home", p.folder, "--agreement", agreement, "--coordinator", f.at.partners,
-		"--server-cert", filepath.Join(f.env["GALLEY_HOME"], "partners", "server.crt"))
-	ctx := f.t.Context() // it ends before what is cleaned up
-	f.agents.Go(func() {
-		if _, err := f.command(ctx, &p.wire, "partner", "serve", "--home", p.folder, "--data", p.rows, "--once"); err != nil {
-			f.t.Error(err)
-		}
-	})
-}
-
-// train makes a version of one round.
-func (f *overheardFederation) train() {
-	f.t.Helper()
-	file := filepath.Join(f.t.TempDir(), "run.yaml")
-	err := os.WriteFile(file, []byte(`apiVersion: galley/v1
-kind: Federate
-name: joint-topics
-data: {dataset: headlines}
-from: news@1
-federation: joint
-purpose: topics of headlines
-rounds: 1
-deadline: 5m
-metrics: [loss]
-recipe: {max_steps: 2, batch_size: 8}
-`), 0o600)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	var job struct {
-		Job, Phase string
-		Versions   []string
-	}
-	if err := json.Unmarshal([]byte(f.must(nil, "train", file, "--wait")), &job); err != nil || job.Phase != "succeeded" || len(job.Versions) != 1 {
-		f.t.Fatalf("%+v, %v", job, err)
-	}
-	f.job = job.Job
-}
-
 // secrets are all that a partner has and nobody else is to see.
 func (p *overheardPartner) secrets(t *testing.T, job string) []secret {
 	t.Helper()
 	all := []secret{
 		secretText("secret-folder-of-"), secretText("secret-rows.csv"), secretText("agreement-of-" + p.name), secretText(filepath.Dir(p.folder)),
-		secretText("row-" + p.name), secretText(strings.Join(strings.Fields(p.texts[0])[:2], " ")),
+		secretText("row-" + p.name), secretText(strings.Join(strings.Fields(p.rows[0].text)[:2], " ")),
 	}
 	file, err := os.Open(filepath.Join(p.folder, "models", job, task.TokenizerFile))
 	if err != nil {
@@ -266,9 +99,9 @@ func (p *overheardPartner) secrets(t *testing.T, job string) []secret {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, row := range p.texts {
-		tokens, _ := tokenizer.EncodePlain(nil, row, 16)
-		all = append(all, secretText(row), secretText(p.ids[i]), secretTokens(row, tokens))
+	for _, row := range p.rows {
+		tokens, _ := tokenizer.EncodePlain(nil, row.text, 16)
+		all = append(all, secretText(row.text), secretText(row.id), secretTokens(row.text, tokens))
 	}
 	return all
 }
