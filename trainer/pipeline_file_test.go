@@ -87,9 +87,13 @@ func TestPipelineFile(t *testing.T) {
 
 func TestPipelineMessages(t *testing.T) {
 	change := func(old, with string) string { return strings.Replace(story, old, with, 1) }
-	many := "apiVersion: galley/v1\nkind: Pipeline\nname: many\nsteps:\n"
-	for i := range MaxSteps + 1 {
-		many += fmt.Sprintf("  - {id: s%d, spec: {kind: Promote, version: a@1}}\n", i)
+	many := func(n int) string {
+		var b strings.Builder
+		b.WriteString("apiVersion: galley/v1\nkind: Pipeline\nname: many\nsteps:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "  - {id: s%d, needs: [s%d], spec: {kind: Promote, version: a@1}}\n", i, i+1)
+		}
+		return b.String()
 	}
 	for _, c := range []struct {
 		name, file, want string
@@ -109,7 +113,8 @@ func TestPipelineMessages(t *testing.T) {
 			`line 18, column 33: steps.release.spec.name: goes with kind: Train or Distill or Quantize or Federate or Pipeline, and the file is of kind: Promote — leave it out`, nil},
 		{"no steps", "apiVersion: galley/v1\nkind: Pipeline\nname: x\n",
 			`line 1, column 1: steps: is missing — write 1 to 100, as in steps: [{id: train, spec: {kind: Train, …}}]`, nil},
-		{"too many steps", many, `line 5, column 3: steps: has 101 steps — write 1 to 100`, nil},
+		{"too many steps", many(MaxSteps + 1), `line 5, column 3: steps: has 101 steps — write 1 to 100`, nil},
+		{"far too many steps", many(10_000), `line 5, column 3: steps: has 10000 steps — write 1 to 100`, nil},
 		{"too many needs", change("[measure]", "["+strings.Repeat("measure, ", MaxSteps)+"measure]"), `steps.release.needs: names 101 steps — name at most 100`, nil},
 		{"too many teachers", change("topic:prod]", strings.Repeat("a@1, ", 50000)+"topic:prod]"), `steps.distil.spec.teachers: names 50002 teachers`, nil},
 		{"no spec", "apiVersion: galley/v1\nkind: Pipeline\nname: x\nsteps: [{id: a}]\n",
@@ -131,7 +136,8 @@ func TestPipelineMessages(t *testing.T) {
 			`steps.distil.spec.teachers: ${tune.version} is named twice — name it once`, nil},
 		{"cycle", change("data: {dataset: texts}", `data: {dataset: texts}, from: "${distil.version}"`),
 			`steps.pretrain: waits for itself: pretrain waits for distil waits for tune waits for pretrain — let one of them do without the other`, nil},
-		{"its own result", change("needs: [measure]", "needs: [release]"), `steps.release: waits for itself: release waits for release`, nil},
+		{"itself", change("needs: [measure]", "needs: [release]"), `steps.release: waits for itself: release waits for release`, nil},
+		{"its own result", change(`from: "${pretrain.version}"`, `from: "${tune.version}"`), `steps.tune: waits for itself: tune waits for tune`, nil},
 		{"pipeline in a pipeline", change("kind: Promote", "kind: Pipeline"), `line 18, column 18: steps.release.spec.kind: a pipeline is no step of another — write its steps here`, nil},
 		{"unknown kind", change("kind: Promote", "kind: Promot"), `steps.release.spec.kind: "Promot" is not a kind — did you mean "Promote"?`, nil},
 		{"a later kind", change("kind: Promote", "kind: Search"), `steps.release.spec.kind: Search jobs are not there yet — this build runs kind: Train, Distill, Quantize, Federate, Eval, Promote`, nil},

@@ -261,7 +261,7 @@ func (a *app) printJob(j *controlpb.Job) error {
 		fmt.Fprintf(a.out, "  %s", v)
 	}
 	fmt.Fprintln(a.out)
-	if err := printTree(a.out, j.GetSteps()); err != nil {
+	if err := printTree(a.out, j); err != nil {
 		return err
 	}
 	for _, t := range j.GetAttempts() {

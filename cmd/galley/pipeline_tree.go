@@ -85,14 +85,18 @@ func state(s *controlpb.Step) string {
 }
 
 // printTree prints the steps of a pipeline.
-func printTree(out io.Writer, steps []*controlpb.Step) error {
+func printTree(out io.Writer, j *controlpb.Job) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, b := range treeOf(steps) {
+	for _, b := range treeOf(j.GetSteps()) {
+		is := state(b.step)
+		if b.step.GetPhase() == string(trainer.Queued) && trainer.Phase(j.GetPhase()).Final() {
+			is = "not run"
+		}
 		took := ""
 		if b.step.GetEnded() != nil && !b.step.GetReused() {
 			took = b.step.GetEnded().AsTime().Sub(b.step.GetStarted().AsTime()).Round(100 * time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "  %s%s\t%s\t%s\t%s\t%s\t%s\n", b.prefix, b.step.GetId(), b.step.GetKind(), state(b.step), b.step.GetVersion(), took, b.step.GetJob())
+		fmt.Fprintf(w, "  %s%s\t%s\t%s\t%s\t%s\t%s\n", b.prefix, b.step.GetId(), b.step.GetKind(), is, b.step.GetVersion(), took, b.step.GetJob())
 	}
 	return w.Flush()
 }
