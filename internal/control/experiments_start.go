@@ -114,10 +114,10 @@ func (c *Control) newExperiment(ctx context.Context, by galley.Actor, s Experime
 	if s.Minimum != 0 {
 		e.Guards.MinimumRequests = s.Minimum
 	}
-	if e.Model, e.Versions[experiment.Control], err = c.armOf(ctx, s.Control); err != nil {
+	if e.Model, e.Versions[experiment.Control], err = c.armOf(ctx, experiment.Control, s.Control); err != nil {
 		return e, err
 	}
-	model, number, err := c.armOf(ctx, s.Treatment)
+	model, number, err := c.armOf(ctx, experiment.Treatment, s.Treatment)
 	if err != nil {
 		return e, err
 	}
@@ -130,19 +130,23 @@ func (c *Control) newExperiment(ctx context.Context, by galley.Actor, s Experime
 }
 
 // armOf finds the version of an arm; it says so if it was deleted.
-func (c *Control) armOf(ctx context.Context, ref galley.Ref) (model string, number int, err error) {
+func (c *Control) armOf(ctx context.Context, arm experiment.Arm, ref galley.Ref) (model string, number int, err error) {
 	v, err := c.resolveVersion(ctx, ref)
 	if err == nil {
 		return v.Name, v.Number, nil
 	}
-	if galley.CodeOf(err) == galley.NotFound && ref.Version > 0 {
+	if galley.CodeOf(err) != galley.NotFound {
+		return "", 0, err
+	}
+	if ref.Version > 0 {
 		if deleted, failed := c.store.Deleted(ctx, ref.Name, ref.Version); failed != nil {
 			return "", 0, failed
 		} else if deleted {
-			return "", 0, galley.Errorf(galley.NotFound, ref.String(), "was deleted").WithRemedy("list what there is with galley models list")
+			return "", 0, galley.Errorf(galley.NotFound, arm.String(), "%s was deleted", ref).WithRemedy("list what there is with galley models list")
 		}
 	}
-	return "", 0, err
+	e := galley.AsError(err)
+	return "", 0, galley.Errorf(galley.NotFound, arm.String(), "%s: %s", ref, e.Message).WithRemedy("%s", e.Remedy)
 }
 
 // comparable holds that who asks one arm can ask the other, too: both have the

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -142,6 +143,31 @@ func TestOutcomesOfAnotherHome(t *testing.T) {
 	for name, id := range map[string]string{"another home's": other, "a later one's": l.Signer().Sign(p)} {
 		if _, err := l.Feedback(t.Context(), id, "true"); galley.CodeOf(err) != galley.NotFound {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestArmsThatAreNoPair: what cannot be an arm is named by its arm, and two
+// models are no experiment.
+func TestArmsThatAreNoPair(t *testing.T) {
+	l := newLab(t)
+	if _, err := l.StopExperiment(t.Context(), "ann", "test", "done"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.store.Register(t.Context(), storetest.Version("sports", 0)); err != nil {
+		t.Fatal(err)
+	}
+	news, sports := galley.Ref{Name: "news", Version: 1}, galley.Ref{Name: "sports", Version: 1}
+	for want, s := range map[string]ExperimentStart{
+		"two: news@1 and sports@1 are of different models, and requests name one — register the treatment as a version of news: export it, then galley models import FILE --name news": {Control: news, Treatment: sports},
+		"control: wires@1: there is no such model — ":                               {Control: galley.Ref{Name: "wires", Version: 1}, Treatment: news},
+		"treatment: news@7: there is no such version; the newest is news@2":         {Control: news, Treatment: galley.Ref{Name: "news", Version: 7}},
+		"treatment: news:prod: ":                                                    {Control: news, Treatment: galley.Ref{Name: "news", Alias: "prod"}},
+		"two: control and treatment are both news@1 — compare two versions of news": {Control: news, Treatment: news},
+	} {
+		s.Name, s.Split, s.Metric = "two", "50/50", "click"
+		if _, err := l.StartExperiment(t.Context(), "ann", s); err == nil || !strings.HasPrefix(err.Error(), want) || galley.AsError(err).Remedy == "" {
+			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
 }
