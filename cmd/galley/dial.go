@@ -78,7 +78,7 @@ func connect(address string, after func(), options ...grpc.DialOption) (*client,
 		if after != nil {
 			after()
 		}
-		return nil, galley.Errorf(galley.InvalidArgument, address, "is not an address: %w", err)
+		return nil, galley.Errorf(galley.InvalidArgument, address, "is not an address: %w", err).WithRemedy("write it as HOST:PORT or https://HOST:PORT")
 	}
 	return &client{
 		control:     controlpb.NewControlClient(conn),

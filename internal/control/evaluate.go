@@ -257,7 +257,8 @@ func (c *Control) evaluationRows(ctx context.Context, e Evaluation, v registry.V
 			WithRemedy("choose one with rows: --split valid")
 	}
 	if len(d.Manifest.Labels) == 0 {
-		return s, about, "", galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no labels to compare with")
+		return s, about, "", galley.Errorf(galley.FailedPrecondition, d.Ref(), "has no labels to compare with").
+			WithRemedy("add the data with their labels: galley data add --columns text=COLUMN,label=COLUMN")
 	}
 	rows, err := c.records(ctx, d, split)
 	if err != nil {

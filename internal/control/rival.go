@@ -121,7 +121,7 @@ func (m *model) contender(v registry.Version, labels []string) (evals.Contender,
 	columns := make([]int, len(labels))
 	for i, label := range labels {
 		if columns[i] = slices.Index(own, label); columns[i] < 0 || len(own) != len(labels) {
-			return out, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has other labels")
+			return out, galley.Errorf(galley.FailedPrecondition, v.Ref(), "has other labels").WithRemedy("compare versions that have the same labels: galley models show lists them")
 		}
 	}
 	out.Predictor = reordered{m, columns}
