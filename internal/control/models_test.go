@@ -14,6 +14,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/internal/blob"
 	"galley/internal/ort/orttest"
 	"galley/registry"
 	"galley/task"
@@ -23,15 +24,25 @@ import (
 // A classifier is measured on what it was not trained on, published, promoted
 // and rolled back.
 func TestClassifier(t *testing.T) {
-	w := newWorld(t, orttest.Opener(t), 2)
 	var mu sync.Mutex
-	var moves []string
-	w.switched = func(_ context.Context, c registry.Change) error {
-		mu.Lock()
-		defer mu.Unlock()
-		moves = append(moves, c.Alias+" "+galley.Ref{Name: c.Model, Version: c.To}.String())
-		return nil
+	var moves, gone []string
+	w, err := openWith(t.TempDir(), orttest.Opener(t), 2, blob.Options{}, func(o *Options) {
+		o.Switch = func(_ context.Context, c registry.Change) error {
+			mu.Lock()
+			defer mu.Unlock()
+			moves = append(moves, c.Alias+" "+galley.Ref{Name: c.Model, Version: c.To}.String())
+			return nil
+		}
+		o.Forget = func(name string, number int) {
+			mu.Lock()
+			defer mu.Unlock()
+			gone = append(gone, galley.Ref{Name: name, Version: number}.String())
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(w.stop)
 	w.add(t, "news", map[string]string{"train": rows, "valid": rows, "test": rows})
 	submit := func(seed string) trainer.Job {
 		j := w.wait(t, w.submit(t, jobFile("topic", "text-classification", "recipe: {epochs: 1, seed: "+seed+"}\n")).ID)
@@ -91,13 +102,16 @@ func TestClassifier(t *testing.T) {
 	dir := w.testExport(t, two)
 	w.testImport(t, dir)
 	w.testDelete(t)
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(gone, []string{"bare@1"}) {
+		t.Errorf("serving forgot %q", gone)
+	}
 }
 
 // Nothing deletes what is needed, or by a name that may move on meanwhile.
 func (w *world) testDelete(t *testing.T) {
 	t.Helper()
-	var gone []string
-	w.forget = func(name string, number int) { gone = append(gone, galley.Ref{Name: name, Version: number}.String()) }
 	for text, want := range map[string]galley.Code{
 		"topic": galley.InvalidArgument, "topic:prod": galley.InvalidArgument, "topic@9": galley.NotFound,
 		"topic@1": galley.FailedPrecondition, "topic@2": galley.FailedPrecondition, "bare@1": "", "bare@2": galley.NotFound,
@@ -109,9 +123,6 @@ func (w *world) testDelete(t *testing.T) {
 		if _, err := w.Delete(t.Context(), "ann", ref); galley.CodeOf(err) != want {
 			t.Errorf("%s: %v", text, err)
 		}
-	}
-	if !slices.Equal(gone, []string{"bare@1"}) {
-		t.Errorf("serving forgot %q", gone)
 	}
 }
 
