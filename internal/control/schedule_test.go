@@ -116,12 +116,12 @@ func TestNeeds(t *testing.T) {
 // An attempt whose process stands still is found by its silence, killed, and
 // made again from its checkpoint.
 func TestHungAttempt(t *testing.T) {
-	w := scheduled(t, 1, func(o *Options) { o.Silence = time.Second })
+	w := scheduled(t, 1, func(o *Options) { o.Silence = 4 * time.Second }) // a busy machine is quicker
 	j := w.wait(t, w.submit(t, jobFile("hung", "text-mlm", fmt.Sprintf("recipe: {epochs: 1, seed: %d, checkpoint_every: 4}\n", hangs))).ID)
 	if j.Phase != trainer.Succeeded || len(j.Attempts) != 2 || j.Attempts[0].Cause != trainer.Hung || j.Attempts[1].From != 4 {
 		t.Fatalf("%+v %v", j, j.Error)
 	}
-	if why := w.reasons(t, j.ID); !strings.Contains(why, "attempt 1 was crashed at step 5: it gave no sign of life for 1s, and was killed") {
+	if why := w.reasons(t, j.ID); !strings.Contains(why, "attempt 1 was crashed at step 5: it gave no sign of life for 4s, and was killed") {
 		t.Error(why)
 	}
 }
@@ -221,7 +221,7 @@ func testClockBack(t *testing.T, back time.Duration) {
 	var mu sync.Mutex
 	var behind time.Duration
 	w := scheduled(t, 1, func(o *Options) {
-		o.Silence = 2 * time.Second
+		o.Silence = 10 * time.Second
 		o.Clock = func() time.Time {
 			mu.Lock()
 			defer mu.Unlock()
