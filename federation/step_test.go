@@ -2,7 +2,7 @@ package federation
 
 import (
 	"crypto/ed25519"
-	"errors"
+	"encoding/json"
 	"math"
 	"reflect"
 	"strings"
@@ -300,16 +300,22 @@ func TestVerify(t *testing.T) {
 }
 
 func TestLedger(t *testing.T) {
-	offer := Offer{Federation: "headlines", Round: 2, Attempt: 1, Base: "sha256:a"}
+	offer := Offer{Federation: "headlines", Run: "job-1", Round: 2, Attempt: 2, Base: "sha256:a"}
 	var l Ledger
 	if _, ok, err := l.Find(offer); ok || err != nil {
 		t.Fatal(err)
 	}
+	all := Ledger{}
 	for _, h := range []Header{
-		{Federation: "headlines", Round: 1, Attempt: 1}, {Federation: "headlines", Round: 1, Attempt: 2},
-		{Federation: "headlines", Round: 2, Attempt: 1, Base: "sha256:a", Rows: 9}, {Federation: "captions", Round: 9, Attempt: 1},
+		{Federation: "captions", Run: "job-1", Round: 9, Attempt: 1},
+		{Federation: "headlines", Run: "job-1", Round: 1, Attempt: 1}, {Federation: "headlines", Run: "job-1", Round: 1, Attempt: 2},
+		{Federation: "headlines", Run: "job-1", Round: 2, Attempt: 2, Base: "sha256:a", Rows: 9},
 	} {
 		l = l.Add(SignedHeader{Header: h})
+		all.Answers = append(all.Answers, SignedHeader{Header: h})
+	}
+	if up := all.Upgrade(); !reflect.DeepEqual(up, l) || !reflect.DeepEqual(l.Upgrade(), l) {
+		t.Errorf("an earlier release's is %+v, and should be %+v", up, l)
 	}
 	if h, ok, err := l.Find(offer); !ok || err != nil || h.Rows != 9 {
 		t.Errorf("%+v, %v", h, err)
@@ -317,20 +323,58 @@ func TestLedger(t *testing.T) {
 	if n := l.Answered(offer); n != 1 {
 		t.Errorf("%d other rounds", n)
 	}
+	for _, tt := range []struct {
+		name           string
+		round, attempt int
+		base           galley.Digest
+		train          bool
+	}{
+		{"the next round", 3, 1, "sha256:b", true},
+		{"another attempt", 2, 3, "sha256:a", true},
+		{"the same attempt with other weights", 2, 2, "sha256:b", false},
+		{"another attempt with other weights", 2, 3, "sha256:b", false},
+		{"an attempt before", 2, 1, "sha256:a", false},
+		{"a round before", 1, 2, "", false},
+		{"another attempt at a round before", 1, 3, "", false},
+	} {
+		o := offer
+		o.Round, o.Attempt, o.Base = tt.round, tt.attempt, tt.base
+		if _, ok, err := l.Find(o); ok || tt.train != (err == nil) || !tt.train && galley.CodeOf(err) != galley.PermissionDenied {
+			t.Errorf("%s: %v, %v", tt.name, ok, err)
+		}
+	}
 	// Another run begins anew, and what was answered in this one still counts.
 	again := Offer{Federation: "headlines", Run: "job-2", Round: 1, Attempt: 1, Base: "sha256:c"}
 	if _, ok, err := l.Find(again); ok || err != nil || l.Answered(again) != 2 {
 		t.Errorf("another run: %v, %d", err, l.Answered(again))
 	}
-	offer.Base = "sha256:b"
-	_, _, err := l.Find(offer)
-	var e *galley.Error
-	if !errors.As(err, &e) || e.Code != galley.PermissionDenied {
-		t.Errorf("the same attempt with other weights: %v", err)
+	// The answer before is not known any more, and is not given anew.
+	before := l
+	l = l.Add(SignedHeader{Header: Header{Federation: "headlines", Run: "job-2", Round: 1, Attempt: 1, Base: "sha256:c"}})
+	if _, ok, err := l.Find(offer); ok || galley.CodeOf(err) != galley.PermissionDenied {
+		t.Errorf("%v, %v", ok, err)
 	}
-	if offer.Attempt = 2; galley.CodeOf(second(l.Find(offer))) != galley.PermissionDenied {
-		t.Error("another attempt with other weights is answered")
+	if len(before.Runs) != 2 || before.Runs[1].Round != 2 {
+		t.Errorf("adding to a ledger changes the one before: %+v", before)
 	}
 }
 
-func second(_ SignedHeader, _ bool, err error) error { return err }
+// A ledger stays as small as it is, whatever the rounds and attempts.
+func TestLedgerIsBounded(t *testing.T) {
+	var l Ledger
+	sizes := map[int]int{}
+	for round := 1; round <= MaxRounds; round++ {
+		l = l.Add(Sign(Header{Protocol: Protocol, Federation: "headlines", Run: "news-topic-b4ru2zzkxn", Round: round, Attempt: 1 + round%3, Partner: "harbour-gazette",
+			Base: galley.DigestBytes(nil), Update: galley.DigestBytes(nil), Rows: 8200, Metrics: map[string]float64{"loss": .5}}, keyOf("harbour-gazette")))
+		if round == 1 || round == MaxRounds {
+			data, err := json.Marshal(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sizes[round] = len(data)
+		}
+	}
+	if n := l.Answered(Offer{Federation: "headlines"}); n != MaxRounds || sizes[MaxRounds] > sizes[1]+100 {
+		t.Errorf("%d rounds, %d bytes after the first and %d in the end", n, sizes[1], sizes[MaxRounds])
+	}
+}

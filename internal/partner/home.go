@@ -29,9 +29,9 @@ const (
 // folders are emptied of what is not needed any more.
 var folders = []string{updateFolder, modelFolder, baseFolder, dataFolder, workFolder}
 
-// maxLedger bounds the ledger that is read: far more than the most rounds of an
-// agreement make.
-const maxLedger = 256 << 20
+// maxLedger bounds the ledger that is read: more than the most rounds of an
+// agreement make, also in a ledger of an earlier release.
+const maxLedger = 64 << 20
 
 // A home is an agent's folder, which one agent has at a time.
 type home struct {
@@ -104,7 +104,7 @@ func (h *home) ledger() (federation.Ledger, error) {
 	var l federation.Ledger
 	switch err := readJSON(h.path(ledgerFile), maxLedger, &l); galley.CodeOf(err) {
 	case "", galley.NotFound:
-		return l, nil
+		return l.Upgrade(), nil
 	default:
 		return l, err
 	}

@@ -102,7 +102,7 @@ func TestKilledAgent(t *testing.T) {
 		return c.f.Closed == rounds
 	})
 	c.waitFor("attending", func() bool { return c.attending["harbour"] != nil }) // it listens to signals
-	eventually(t, func() bool { return len(a.ledger().Answers) == rounds }, a.log.String)
+	eventually(t, func() bool { return a.answered() == rounds }, a.log.String)
 	if err := errors.Join(last.Process.Signal(syscall.SIGTERM), last.Wait()); err != nil {
 		t.Errorf("%v\n%s", err, a.log.String())
 	}

@@ -42,8 +42,8 @@ func TestServe(t *testing.T) {
 	}
 	for _, s := range []*side{a, b} {
 		updates := s.sent(SentUpdate)
-		if len(s.ledger().Answers) != 3 || len(updates) != 3 || len(s.sent(GotAnswer)) != 3 || len(s.sent(SentAgreement)) != 1 {
-			t.Errorf("%s answered %d times, and wrote %d updates down", s.name, len(s.ledger().Answers), len(updates))
+		if s.answered() != 3 || len(updates) != 3 || len(s.sent(GotAnswer)) != 3 || len(s.sent(SentAgreement)) != 1 {
+			t.Errorf("%s answered %d times, and wrote %d updates down", s.name, s.answered(), len(updates))
 		}
 		for _, u := range updates {
 			// Six rows have a label of the model; metrics may leave, so that some are

@@ -88,6 +88,9 @@ func (s *side) ledger() federation.Ledger {
 	return l
 }
 
+// answered is how many rounds were.
+func (s *side) answered() int { return answered(s.ledger(), "headlines") }
+
 func (s *side) sent(what string) (found []Sent) {
 	s.t.Helper()
 	all, err := lastSent(s.dir, 1000)
