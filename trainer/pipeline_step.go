@@ -17,6 +17,7 @@ type StepState struct {
 	Resuming   bool          `json:"resuming,omitempty"`    // its job is to be resumed
 	Version    string        `json:"version,omitempty"`     // name@n that it made, measured or promoted
 	Report     galley.Digest `json:"report,omitempty"`      // of what was measured
+	Found      string        `json:"found,omitempty"`       // it in few words
 	Error      *galley.Error `json:"error,omitempty"`
 	Started    time.Time     `json:"started,omitzero"`
 	Ended      time.Time     `json:"ended,omitzero"`
@@ -50,6 +51,7 @@ type (
 		Job     string
 		Version string
 		Report  galley.Digest
+		Found   string
 		Reused  bool
 		Err     *galley.Error
 	}
@@ -202,8 +204,8 @@ func stepPipeline(j Job, e Event) (Job, error) {
 			if s.Phase != Running || !e.Phase.Final() {
 				return false
 			}
-			s.Phase, s.Job, s.Version, s.Report, s.Reused, s.Error = e.Phase, e.Job, e.Version, e.Report, e.Reused, e.Err
-			s.Ended, s.Resuming = e.At, false
+			s.Phase, s.Job, s.Version, s.Report, s.Found = e.Phase, e.Job, e.Version, e.Report, e.Found
+			s.Reused, s.Error, s.Ended, s.Resuming = e.Reused, e.Err, e.At, false
 			return true
 		})
 		j.conclude(e.At)

@@ -110,6 +110,9 @@ func (p *pipelineProgress) changed(was, s *controlpb.Step) {
 	if s.GetVersion() != "" {
 		text += "  " + s.GetVersion()
 	}
+	if s.GetFound() != "" {
+		text += "  " + s.GetFound()
+	}
 	if e := errorOf(s.GetError()); e != nil {
 		text += "  " + e.Message
 	}

@@ -96,7 +96,7 @@ func printTree(out io.Writer, j *controlpb.Job) error {
 		if b.step.GetEnded() != nil && !b.step.GetReused() {
 			took = b.step.GetEnded().AsTime().Sub(b.step.GetStarted().AsTime()).Round(100 * time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "  %s%s\t%s\t%s\t%s\t%s\t%s\n", b.prefix, b.step.GetId(), b.step.GetKind(), is, b.step.GetVersion(), took, b.step.GetJob())
+		fmt.Fprintf(w, "  %s%s\t%s\t%s\t%s\t%s\t%s%s\n", b.prefix, b.step.GetId(), b.step.GetKind(), is, b.step.GetVersion(), took, b.step.GetJob(), b.step.GetFound())
 	}
 	return w.Flush()
 }
@@ -111,6 +111,7 @@ type pipelineStepJSON struct {
 	Job      string        `json:"job,omitempty"`
 	Version  string        `json:"version,omitempty"`
 	Report   string        `json:"report,omitempty"`
+	Found    string        `json:"found,omitempty"`
 	Error    *galley.Error `json:"error,omitempty"`
 	Started  *time.Time    `json:"started,omitempty"`
 	Ended    *time.Time    `json:"ended,omitempty"`
@@ -119,7 +120,7 @@ type pipelineStepJSON struct {
 func stepsOf(j *controlpb.Job) (out []pipelineStepJSON) {
 	for _, s := range j.GetSteps() {
 		out = append(out, pipelineStepJSON{
-			s.GetId(), s.GetKind(), append([]string{}, s.GetRequires()...), s.GetPhase(), s.GetReused(), s.GetJob(), s.GetVersion(), s.GetReport(),
+			s.GetId(), s.GetKind(), append([]string{}, s.GetRequires()...), s.GetPhase(), s.GetReused(), s.GetJob(), s.GetVersion(), s.GetReport(), s.GetFound(),
 			errorOf(s.GetError()), timeOf(s.GetStarted()), timeOf(s.GetEnded()),
 		})
 	}

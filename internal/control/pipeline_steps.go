@@ -9,6 +9,7 @@ import (
 
 	"galley"
 	"galley/dataset"
+	"galley/evals"
 	"galley/internal/store"
 	"galley/registry"
 	"galley/trainer"
@@ -187,25 +188,40 @@ func (c *Control) evalStep(ctx context.Context, by galley.Actor, spec trainer.Sp
 			WithRemedy("name the data to measure it on: data: {dataset: NAME}")
 	}
 	e.Version = v.Ref()
-	if e.Report, err = c.reported(ctx, v, against, on); err != nil || e.Report != "" {
-		e.Reused = err == nil
+	report, digest, err := c.reported(ctx, v, against, on)
+	if err != nil {
 		return e, err
 	}
-	on.Ref = galley.Ref{Name: v.Name, Version: v.Number}
-	if spec.Against != "" {
-		on.Against = galley.Ref{Name: against.Name, Version: against.Number}
+	if e.Reused = report != nil; !e.Reused {
+		on.Ref = galley.Ref{Name: v.Name, Version: v.Number}
+		if spec.Against != "" {
+			on.Against = galley.Ref{Name: against.Name, Version: against.Number}
+		}
+		made, ref, err := c.Evaluate(ctx, by, on, nil)
+		if err != nil {
+			return e, err
+		}
+		report, digest = made, ref.Digest
 	}
-	_, ref, err := c.Evaluate(ctx, by, on, nil)
-	e.Report = ref.Digest
-	return e, err
+	e.Report, e.Found = digest, inFewWords(report, against)
+	return e, nil
+}
+
+// inFewWords says how right a version is, beside another one if there is one.
+func inFewWords(r *evals.Report, against registry.Version) string {
+	out := fmt.Sprintf("accuracy %.4f", r.Metrics["accuracy"].Value)
+	if other, ok := r.Beside(against.Digest); ok {
+		out += fmt.Sprintf(" against %.4f of %s", other.Metrics["accuracy"].Value, against.Ref())
+	}
+	return fmt.Sprintf("%s on %d rows", out, r.N)
 }
 
 // reported finds the newest report of a version on the same rows, beside another
-// version if one is named; "" if there is none.
-func (c *Control) reported(ctx context.Context, v, against registry.Version, on Evaluation) (galley.Digest, error) {
+// version if one is named; nil if there is none.
+func (c *Control) reported(ctx context.Context, v, against registry.Version, on Evaluation) (*evals.Report, galley.Digest, error) {
 	d, err := c.dataset(ctx, on.Dataset)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	for _, ref := range slices.Backward(v.Reports) {
 		if ref.Split != string(on.Split) || ref.Dataset != d.Ref() {
@@ -213,14 +229,14 @@ func (c *Control) reported(ctx context.Context, v, against registry.Version, on 
 		}
 		report, err := c.store.Report(ctx, ref.Digest)
 		if err != nil {
-			return "", err
+			return nil, "", err
 		}
 		_, beside := report.Beside(against.Digest)
 		if report.Dataset.Digest == d.Digest && (beside || against.Digest == "") {
-			return ref.Digest, nil
+			return report, ref.Digest, nil
 		}
 	}
-	return "", nil
+	return nil, "", nil
 }
 
 // measured finds the versions that a step of kind Eval names.

@@ -225,9 +225,9 @@ func stepLines(at time.Time, before, after trainer.Job, e trainer.Event) (lines 
 func stepLine(s trainer.StepState) string {
 	switch {
 	case s.Phase == trainer.Succeeded && s.Reused:
-		return fmt.Sprintf("step %s: unchanged, its result is %s", s.ID, s.Version)
+		return fmt.Sprintf("step %s: unchanged, its result is %s%s", s.ID, s.Version, found(s))
 	case s.Phase == trainer.Succeeded:
-		return fmt.Sprintf("step %s: succeeded with %s", s.ID, s.Version)
+		return fmt.Sprintf("step %s: succeeded with %s%s", s.ID, s.Version, found(s))
 	case s.Error != nil:
 		return fmt.Sprintf("step %s: %s: %v", s.ID, s.Phase, s.Error)
 	case s.Job != "" && s.Phase == trainer.Running:
@@ -235,6 +235,14 @@ func stepLine(s trainer.StepState) string {
 	default:
 		return fmt.Sprintf("step %s: %s", s.ID, s.Phase)
 	}
+}
+
+// found is what a step measured, after what it measured.
+func found(s trainer.StepState) string {
+	if s.Found == "" {
+		return ""
+	}
+	return ": " + s.Found
 }
 
 // under are the measurements and promotions under way, by step.

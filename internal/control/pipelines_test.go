@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -71,15 +72,16 @@ func TestPipeline(t *testing.T) {
 	if err != nil || tune.Within != j.ID || tune.Owner != "ann" || tune.ParentRef != "base@1" || tune.Spec.From != "base@1" {
 		t.Errorf("%+v %v", tune, err)
 	}
-	if s := w.state(t, j, "measure"); s.Report == "" || s.Version != "small@1" || s.Reused {
-		t.Errorf("%+v", s)
+	measured := w.state(t, j, "measure")
+	if !regexp.MustCompile(`^accuracy [01]\.\d{4} against [01]\.\d{4} of topic@1 on 6 rows$`).MatchString(measured.Found) || measured.Report == "" || measured.Version != "small@1" || measured.Reused {
+		t.Errorf("%+v", measured)
 	}
 	history, err := w.History(t.Context(), "small", "prod", 10)
 	if err != nil || len(history) != 1 || history[0].To != 1 || history[0].By != "ann" || history[0].Reason != "step release of pipeline "+j.ID {
 		t.Errorf("%+v %v", history, err)
 	}
 	log := w.log(t, j.ID)
-	for _, want := range []string{"step pretrain: is job base-", "step tune: succeeded with topic@1", "step release: succeeded with small@1"} {
+	for _, want := range []string{"step pretrain: is job base-", "step tune: succeeded with topic@1", "step measure: succeeded with small@1: " + measured.Found, "step release: succeeded with small@1"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q:\n%s", want, log)
 		}
@@ -95,7 +97,7 @@ func TestPipeline(t *testing.T) {
 		t.Fatalf("%+v %v", again, again.Error)
 	}
 	for i, s := range again.Steps {
-		if !s.Reused || s.Version != j.Steps[i].Version || s.Job != j.Steps[i].Job {
+		if !s.Reused || s.Version != j.Steps[i].Version || s.Job != j.Steps[i].Job || s.Found != j.Steps[i].Found {
 			t.Errorf("%+v was run again", s)
 		}
 	}

@@ -143,7 +143,7 @@ func jobOf(j trainer.Job) (*controlpb.Job, error) {
 		of := j.Spec.Steps[i]
 		out.Steps = append(out.Steps, &controlpb.Step{
 			Id: s.ID, Kind: of.Spec.Kind, Requires: of.Requires(), Phase: string(s.Phase), Job: s.Job, Version: s.Version,
-			Report: string(s.Report), Reused: s.Reused, Error: errorOf(s.Error), Started: timeOf(s.Started), Ended: timeOf(s.Ended),
+			Report: string(s.Report), Found: s.Found, Reused: s.Reused, Error: errorOf(s.Error), Started: timeOf(s.Started), Ended: timeOf(s.Ended),
 		})
 	}
 	for _, a := range j.Attempts {
