@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/structpb"
+
 	controlpb "galley/api/control/v1"
+	newsroompb "galley/api/newsroom/v1"
 
 	"galley"
 )
@@ -39,13 +42,20 @@ func TestOutcomesOfOneArmAreMissing(t *testing.T) {
 }
 
 // TestTheControlWins: its verdict sends all requests to it, whatever version is
-// newer, and promotes nothing.
+// newer, and promotes nothing. It stays as long as that; the loser may go, and
+// late outcomes of its predictions still count.
 func TestTheControlWins(t *testing.T) {
-	d := newDesk(t)
+	home := t.TempDir()
+	d := openDesk(t, home)
+	defer func() { d.close() }()
 	d.start(t)
+	var lost string // a prediction of the treatment
 	for i := range 60 {
 		model, id := d.classify(t, fmt.Sprint("reader-", i))
 		d.feedback(t, id, model == "news@1")
+		if model == "news@2" {
+			lost = id
+		}
 	}
 	e, err := d.experiments.DecideExperiment(t.Context(), &controlpb.DecideExperimentRequest{Experiment: "test"})
 	if err != nil || e.GetState() != "decided" || e.GetWinner() != "control" || e.GetTraffic() != "news@1" {
@@ -61,5 +71,27 @@ func TestTheControlWins(t *testing.T) {
 	}
 	if entry := d.lastAudit(t, "experiment.decide"); !strings.HasPrefix(entry.GetDetail(), "winner control news@1; accuracy: ") {
 		t.Errorf("%v", entry)
+	}
+	_, err = d.control.Delete(t.Context(), "ann", galley.Ref{Name: "news", Version: 1})
+	if f := galley.AsError(err); err == nil || f.Code != galley.FailedPrecondition || !strings.Contains(f.Message, "traffic goes to it since the end of the experiment test") || !strings.Contains(f.Remedy, "galley ab stop test") {
+		t.Errorf("%v", err)
+	}
+	if _, err := d.control.Delete(t.Context(), "ann", galley.Ref{Name: "news", Version: 2}); err != nil {
+		t.Error(err)
+	}
+	d.close()
+	d = openDesk(t, home)
+	_, err = d.newsroom.Feedback(t.Context(), &newsroompb.FeedbackRequest{PredictionId: lost, Outcome: structpb.NewStringValue("money")})
+	if f := FromStatus(err); f == nil || f.Code != galley.FailedPrecondition || !strings.Contains(f.Message, "the version that gave it has no labels, or was deleted") {
+		t.Errorf("%v", err)
+	}
+	if r := d.feedback(t, lost, true); r.GetState() != "corrected" || r.GetArm() != "treatment" {
+		t.Errorf("%v", r)
+	}
+	if e, err := d.experiments.StopExperiment(t.Context(), &controlpb.StopExperimentRequest{Experiment: "test"}); err != nil || e.GetTraffic() == "news@1" || e.GetArms()[1].GetMetric() == 0 {
+		t.Errorf("%v, %v", e, err)
+	}
+	if _, err := d.control.Delete(t.Context(), "ann", galley.Ref{Name: "news", Version: 1}); err != nil {
+		t.Error(err)
 	}
 }
