@@ -100,34 +100,45 @@ func TestPack(t *testing.T) {
 	})
 }
 
-// TestPackRows holds that a table packed block by block is that packed at once.
-func TestPackRows(t *testing.T) {
-	const rows, columns = 1000, 600 // three blocks, the last one short
-	values := normal(rand.New(rand.NewPCG(5, 5)), rows*columns, 1)
-	half := &onnx.Tensor{Type: onnx.Float16, Dims: []int64{rows, columns}}
+// TestPackTensors holds that a weight is the same, read block by block or as a
+// whole, along any axis.
+func TestPackTensors(t *testing.T) {
+	dims := []int64{3, 170, 400} // several blocks, the last one short
+	values := normal(rand.New(rand.NewPCG(5, 5)), int(size(dims)), 1)
+	half := &onnx.Tensor{Name: "half", Type: onnx.Float16, Dims: dims}
 	for i, x := range values {
 		h := toHalf(x)
 		half.Data = binary.LittleEndian.AppendUint16(half.Data, h)
-		values[i] = onnx.Float16ToFloat32(h) // what both tables hold
+		values[i] = onnx.Float16ToFloat32(h) // what both tensors hold
 	}
-	want, err := pack(&matrix{dims: half.Dims, values: values}, 0, int8Symmetric)
-	if err != nil {
-		t.Fatal(err)
+	float := onnx.NewFloat("float", values, dims...)
+	c := newConstants(&onnx.Graph{Initializers: []*onnx.Tensor{half, float}})
+	for axis := -1; axis < len(dims); axis++ {
+		want, err := pack(&matrix{dims: dims, values: values}, axis, int8Symmetric)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"half", "float"} {
+			w, ok := c.matrix(name)
+			if !ok {
+				t.Fatal(name)
+			}
+			got, err := pack(w, axis, int8Symmetric)
+			if err != nil || w.values != nil || !slices.Equal(got.data, want.data) || !slices.Equal(got.scales, want.scales) {
+				t.Errorf("%s, axis %d: %v, or another weight", name, axis, err)
+			}
+		}
 	}
-	float := onnx.NewFloat("table", values, rows, columns)
-	for _, table := range []*onnx.Tensor{half, float} {
-		got, err := packRows(table, "table", int8Symmetric)
-		if err != nil || !slices.Equal(got.data, want.data) || !slices.Equal(got.scales, want.scales) || !slices.Equal(got.dims, want.dims) || got.axis != want.axis {
-			t.Errorf("%s: %v, or another weight", table.Type, err)
+	copy(half.Data[len(half.Data)-2:], []byte{0, 0x7e}) // NaN
+	w, _ := c.matrix("half")
+	for axis := -1; axis < len(dims); axis++ {
+		if _, err := pack(w, axis, int8Symmetric); galley.CodeOf(err) != galley.FailedPrecondition {
+			t.Error(err)
 		}
 	}
 	float.Data = float.Data[:len(float.Data)-4]
-	if _, err := packRows(float, "table", int8Symmetric); galley.CodeOf(err) != galley.Internal {
-		t.Error(err)
-	}
-	copy(half.Data[len(half.Data)-2:], []byte{0, 0x7e}) // NaN
-	if _, err := packRows(half, "table", int8Symmetric); galley.CodeOf(err) != galley.FailedPrecondition {
-		t.Error(err)
+	if _, ok := c.matrix("float"); ok {
+		t.Error("a tensor that lacks a number is read")
 	}
 }
 

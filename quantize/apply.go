@@ -176,12 +176,12 @@ func (r *rewriter) factor(n *onnx.Node) (*matrix, error) {
 		return w, nil
 	}
 	if n.AttrInt("transB", 0) != 0 {
-		w.values = transpose(w.values, int(w.dims[0]), int(w.dims[1]))
+		w.values = transpose(w.all(), int(w.dims[0]), int(w.dims[1]))
 		w.dims = []int64{w.dims[1], w.dims[0]}
 		w.name += " transposed"
 	}
 	if alpha := n.AttrFloat("alpha", 1); alpha != 1 {
-		w.values = slices.Clone(w.values)
+		w.values = slices.Clone(w.all())
 		for i := range w.values {
 			w.values[i] *= alpha
 		}
@@ -207,16 +207,11 @@ func (r *rewriter) axis(of int) int {
 
 // weight writes an 8-bit weight once.
 func (r *rewriter) weight(w *matrix, axis int, g Grid) (*written, error) {
-	return r.write(w.name, axis, func() (*packed, error) { return pack(w, axis, g) })
-}
-
-// write is weight of what pack makes.
-func (r *rewriter) write(name string, axis int, pack func() (*packed, error)) (*written, error) {
-	key := fmt.Sprintf("%s axis %d", name, axis) // a table may be a matrix as well
+	key := fmt.Sprintf("%s axis %d", w.name, axis) // a table may be a matrix as well
 	if done := r.weights[key]; done != nil {
 		return done, nil
 	}
-	p, err := pack()
+	p, err := pack(w, axis, g)
 	if err != nil {
 		return nil, err
 	}
@@ -225,13 +220,13 @@ func (r *rewriter) write(name string, axis int, pack func() (*packed, error)) (*
 		r.over, r.pairs = r.over+over, r.pairs+pairs
 	}
 	out := &written{}
-	out.data = r.b.Weight(&onnx.Tensor{Name: r.b.Name(name), Type: onnx.Int8, Dims: slices.Clone(p.dims), Data: p.data})
+	out.data = r.b.Weight(&onnx.Tensor{Name: r.b.Name(w.name), Type: onnx.Int8, Dims: slices.Clone(p.dims), Data: p.data})
 	var dims []int64
 	if axis >= 0 {
 		dims = []int64{int64(len(p.scales))}
 	}
-	out.scale = r.b.Weight(onnx.NewFloat(r.b.Name(name+"/scale"), p.scales, dims...))
-	out.zero = r.b.Weight(&onnx.Tensor{Name: r.b.Name(name + "/zero"), Type: onnx.Int8, Dims: append([]int64{}, dims...), Data: make([]byte, len(p.scales))})
+	out.scale = r.b.Weight(onnx.NewFloat(r.b.Name(w.name+"/scale"), p.scales, dims...))
+	out.zero = r.b.Weight(&onnx.Tensor{Name: r.b.Name(w.name + "/zero"), Type: onnx.Int8, Dims: append([]int64{}, dims...), Data: make([]byte, len(p.scales))})
 	r.weights[key] = out
 	return out, nil
 }

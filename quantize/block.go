@@ -57,7 +57,7 @@ type blocks struct {
 // packBlocks quantises a matrix in blocks of rows.
 func packBlocks(w *matrix, block int, asymmetric bool) (*blocks, error) {
 	k, n := int(w.dims[0]), int(w.dims[1])
-	if _, ok := rangeOf(w.values); !ok {
+	if _, ok := rangeOf(w.all()); !ok {
 		return nil, notFinite(w.name)
 	}
 	count := (k + block - 1) / block
@@ -66,7 +66,7 @@ func packBlocks(w *matrix, block int, asymmetric bool) (*blocks, error) {
 	if asymmetric {
 		out.zeros = make([]byte, n*rowBytes)
 	}
-	byColumn := transpose(w.values, k, n)
+	byColumn := transpose(w.all(), k, n)
 	for column := range n {
 		for b := range count {
 			values := byColumn[column*k+b*block : column*k+min((b+1)*block, k)]

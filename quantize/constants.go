@@ -6,13 +6,6 @@ import (
 	"galley/onnx"
 )
 
-// A matrix is a constant of a graph as numbers.
-type matrix struct {
-	name   string // the value that holds it
-	dims   []int64
-	values []float32
-}
-
 // constants reads values of a graph that depend on no input: initializers,
 // Constant nodes, and what Cast, Identity and a Transpose of two dimensions
 // make of them.
@@ -83,37 +76,4 @@ func (c *constants) dims(name string) []int64 {
 		return []int64{t.Dims[1], t.Dims[0]}
 	}
 	return append([]int64{}, t.Dims...)
-}
-
-// matrix reads a constant that dims knows.
-func (c *constants) matrix(name string) (*matrix, bool) {
-	t, transposed := c.trace(name)
-	if t == nil {
-		return nil, false
-	}
-	values, ok := t.Floats()
-	if !ok {
-		return nil, false
-	}
-	m := &matrix{name: name, dims: c.dims(name), values: values}
-	if transposed {
-		m.values = transpose(values, int(t.Dims[0]), int(t.Dims[1]))
-	}
-	return m, m.dims != nil
-}
-
-// transpose turns [rows, columns] into [columns, rows].
-func transpose(x []float32, rows, columns int) []float32 {
-	out := make([]float32, len(x))
-	const tile = 32 // both sides of a tile stay in the cache
-	for r0 := 0; r0 < rows; r0 += tile {
-		for c0 := 0; c0 < columns; c0 += tile {
-			for r := r0; r < min(r0+tile, rows); r++ {
-				for c := c0; c < min(c0+tile, columns); c++ {
-					out[c*rows+r] = x[r*columns+c]
-				}
-			}
-		}
-	}
-	return out
 }

@@ -73,8 +73,8 @@ func (r *rewriter) bias(name string, input float32, weight *written, axis int) (
 	for i, s := range scales {
 		product[i] = s * input
 	}
-	values := make([]int32, len(b.values))
-	for i, x := range b.values {
+	values := make([]int32, len(b.all()))
+	for i, x := range b.all() {
 		scale := product[0]
 		if axis >= 0 {
 			scale = product[i]

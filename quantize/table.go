@@ -8,13 +8,17 @@ import (
 
 // table writes a Gather of 8-bit rows, each with a scale of its own.
 func (r *rewriter) table(n *onnx.Node) error {
+	w, ok := r.constants.matrix(n.Input(0))
+	if !ok {
+		return unreadable(n.Input(0))
+	}
 	axis := r.axis(0)
-	weight, err := r.rows(n.Input(0), axis)
+	weight, err := r.weight(w, axis, int8Symmetric)
 	if err != nil {
 		return err
 	}
 	out, cast := n.Output(0), onnx.Float
-	if t, _ := r.constants.trace(n.Input(0)); t.Type == onnx.Float16 && r.typeOf(n) == onnx.Float16 {
+	if w.tensor.Type == onnx.Float16 && r.typeOf(n) == onnx.Float16 {
 		cast = onnx.Float16
 		if end := r.widened(n); end != "" { // written as float at once
 			out, cast = end, onnx.Float
@@ -37,18 +41,6 @@ func (r *rewriter) table(n *onnx.Node) error {
 		r.emit(out, "", "Cast", map[string]onnx.Attr{"to": int64(cast)}, value)
 	}
 	return nil
-}
-
-// rows writes the weight that a Gather chooses from.
-func (r *rewriter) rows(name string, axis int) (*written, error) {
-	if t, transposed := r.constants.trace(name); t != nil && !transposed && axis == 0 {
-		return r.write(name, axis, func() (*packed, error) { return packRows(t, name, int8Symmetric) })
-	}
-	w, ok := r.constants.matrix(name)
-	if !ok {
-		return nil, unreadable(name)
-	}
-	return r.weight(w, axis, int8Symmetric)
 }
 
 // column makes a vector of scales a column, in place: rows of it broadcast.
