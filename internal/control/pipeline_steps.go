@@ -101,13 +101,21 @@ func (c *Control) submitStep(ctx context.Context, pipeline trainer.Job, s traine
 	return err
 }
 
+// How many of the last jobs are looked through for one with the same inputs, so
+// many at a time.
+const (
+	lookedThrough = 1000
+	atATime       = 100
+)
+
 // sameInputs finds a job of a tenant that succeeded with the same inputs as the
 // one that is wanted, and whose version is still here; nil if there is none. One
 // that names them as this one does is found by its spec, others among the last
 // that succeeded.
 func (c *Control) sameInputs(ctx context.Context, wanted trainer.Job, tenant string) (*trainer.Job, error) {
-	inputs, succeeded := wanted.InputsDigest(), []trainer.Phase{trainer.Succeeded}
-	for _, q := range []store.JobQuery{{Phases: succeeded, SpecDigest: wanted.SpecDigest}, {Phases: succeeded, Limit: store.MaxList}} {
+	inputs := wanted.InputsDigest()
+	q := store.JobQuery{Phases: []trainer.Phase{trainer.Succeeded}, SpecDigest: wanted.SpecDigest, Limit: atATime}
+	for range 1 + lookedThrough/atATime {
 		jobs, err := c.store.Jobs(ctx, q)
 		if err != nil {
 			return nil, err
@@ -123,6 +131,14 @@ func (c *Control) sameInputs(ctx context.Context, wanted trainer.Job, tenant str
 			if here {
 				return &j, nil
 			}
+		}
+		switch {
+		case q.SpecDigest != "":
+			q.SpecDigest = ""
+		case len(jobs) < atATime:
+			return nil, nil
+		default:
+			q.Before = jobs[len(jobs)-1].ID
 		}
 	}
 	return nil, nil

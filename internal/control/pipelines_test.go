@@ -143,6 +143,18 @@ func TestPipelineOtherNames(t *testing.T) {
 		step("ann", from, "news", "next@1", true)
 		step("ann", from, "news@1", "next@1", true)
 	}
+	others := func(n int) {
+		t.Helper()
+		for i := range n {
+			j := trainer.Job{ID: fmt.Sprintf("other-%d", i), Spec: trainer.Spec{Kind: trainer.KindTrain, Name: "other"}, Phase: trainer.Succeeded, Owner: "ann", Tenant: "ann", Generation: 1}
+			if _, err := w.store.CreateJob(t.Context(), j, store.Commit{By: "ann", At: time.Now(), Action: "job.submit"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	others(2*atATime + 1)
+	step("ann", "base@1", "news@1", "next@1", true)
+	step("ann", "base@1", "news", "next@1", true)
 	base(2)
 	step("ann", "base:candidate", "news", "next@2", false)
 	step("ann", "base@2", "news@1", "next@2", true)
