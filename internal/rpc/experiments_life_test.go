@@ -174,22 +174,20 @@ func TestAShadow(t *testing.T) {
 	if e.GetMetric() != "agreement" || e.GetShadow() != 1 || e.GetArms()[1].GetShare() != 0 {
 		t.Errorf("%v", e)
 	}
-	requests := int64(0)
-	ask := func() {
-		t.Helper()
-		requests++
-		model, id := d.classify(t, fmt.Sprint(requests))
-		if model != "news@1" {
-			t.Fatalf("%s answered", model)
-		}
-		if r := d.feedback(t, id, true); r.GetExperiment() != "" {
-			t.Fatalf("%v", r)
-		}
+	model, id := d.classify(t, "first")
+	if r := d.feedback(t, id, true); model != "news@1" || r.GetExperiment() != "" {
+		t.Fatalf("%s, %v", model, r)
 	}
 	// A busy machine leaves some requests without a shadow.
-	for deadline := time.Now().Add(20 * time.Second); d.show(t).GetArms()[1].GetN() < 20 && time.Now().Before(deadline); {
-		ask()
-		time.Sleep(2 * time.Millisecond)
+	requests := int64(1)
+	for deadline := time.Now().Add(time.Minute); d.show(t).GetArms()[1].GetN() < 20 && time.Now().Before(deadline); {
+		for range 10 {
+			requests++
+			if model, _ := d.classify(t, fmt.Sprint(requests)); model != "news@1" {
+				t.Fatalf("%s answered", model)
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
 	}
 	e = d.show(t)
 	if arm := e.GetArms()[1]; arm.GetN() < 20 || arm.GetMetric() != 1 || arm.GetErrors() != 0 || e.GetArms()[0].GetRequests() != requests || e.GetVerdict() != "undecided" {
