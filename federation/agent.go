@@ -2,7 +2,6 @@ package federation
 
 import (
 	"crypto/ed25519"
-	"math"
 	"slices"
 	"time"
 
@@ -58,7 +57,7 @@ func (a Agent) Answer(o Offer, update Finding, rows int64, metrics map[string]fl
 	}
 	for name, v := range metrics {
 		// Permits has held that what is asked for is agreed.
-		if slices.Contains(o.Metrics, name) && !math.IsNaN(v) && !math.IsInf(v, 0) {
+		if slices.Contains(o.Metrics, name) && measured(v) {
 			if h.Metrics == nil {
 				h.Metrics = make(map[string]float64)
 			}

@@ -112,12 +112,19 @@ func (r Round) checkFigures(e Entry, h SignedHeader) Verdict {
 		if !slices.Contains(r.Terms.Metrics, name) {
 			return refusef(NotAgreed, "tells the metric %q, which was not asked for", galley.Clip(name, 80))
 		}
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return refusef(NotFinite, "its metric %q is not finite", name)
+		if !measured(v) {
+			return refusef(NotFinite, "its metric %q is not a number from -%g to %[2]g", name, maxMetric)
 		}
 	}
 	return Verdict{}
 }
+
+// maxMetric bounds a metric: means of partners' metrics are numbers, too, and a
+// record that has others cannot be stored.
+const maxMetric = 1e100
+
+// measured reports whether a metric can be told.
+func measured(v float64) bool { return math.Abs(v) <= maxMetric } // NaN is not
 
 // since says why an entry of a round takes no update any more.
 func (r Round) since(e Entry) string {

@@ -78,6 +78,7 @@ func TestRefusals(t *testing.T) {
 		{"no rows", resign(func(h *Header) { h.Rows = 0 }), WrongRows, galley.InvalidArgument, "says 0 rows"},
 		{"fewer than no rows", resign(func(h *Header) { h.Rows = -5 }), WrongRows, galley.InvalidArgument, "says -5 rows"},
 		{"metric not asked for", resign(func(h *Header) { h.Metrics = map[string]float64{"first-line": 7} }), NotAgreed, galley.PermissionDenied, `tells the metric "first-line"`},
+		{"metric that sums cannot hold", resign(func(h *Header) { h.Metrics = map[string]float64{"loss": -math.MaxFloat64} }), NotFinite, galley.InvalidArgument, `metric "loss"`},
 		{"metric NaN", resign(func(h *Header) { h.Metrics = map[string]float64{"loss": math.Inf(1)} }), NotFinite, galley.InvalidArgument, `metric "loss"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -296,6 +297,21 @@ func TestVerify(t *testing.T) {
 	a, b := Header{Federation: "ab", Partner: "c"}, Header{Federation: "a", Partner: "bc"}
 	if string(a.canonical()) == string(b.canonical()) {
 		t.Error("two headers are signed alike")
+	}
+}
+
+// However large the metrics are that partners tell, the record of a round can be
+// stored.
+func TestLargestMetrics(t *testing.T) {
+	b := newBench(t, nil)
+	for i, partner := range []string{"a", "b", "c"} {
+		s := b.update(partner, uint64(i+1), []int64{3, 70_001, 12}[i], began.Add(time.Minute))
+		s.Header.Metrics = map[string]float64{"loss": maxMetric}
+		s.Header = Sign(s.Header.Header, keyOf(partner))
+		b.step(s)
+	}
+	if _, err := json.Marshal(b.round); err != nil || b.round.Phase != Aggregating || math.Abs(b.round.Metrics["loss"]/maxMetric-1) > 1e-9 {
+		t.Errorf("%+v, %v", b.round.Metrics, err)
 	}
 }
 
