@@ -305,7 +305,7 @@ func TestVerify(t *testing.T) {
 func TestLargestMetrics(t *testing.T) {
 	b := newBench(t, nil)
 	for i, partner := range []string{"a", "b", "c"} {
-		s := b.update(partner, uint64(i+1), []int64{3, 70_001, 12}[i], began.Add(time.Minute))
+		s := b.update(partner, uint64(i+1), []int64{3, 701, 12}[i], began.Add(time.Minute))
 		s.Header.Metrics = map[string]float64{"loss": maxMetric}
 		s.Header = Sign(s.Header.Header, keyOf(partner))
 		b.step(s)
