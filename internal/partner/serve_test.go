@@ -197,17 +197,18 @@ func TestNewerOffer(t *testing.T) {
 		t.Errorf("stopped %d, %d trainings", a.double.stopped, len(a.double.seen()))
 	}
 	short := c.honest("harbour", 1, 2)
-	short.Within.Seconds, short.Within.Nanos = 0, 200_000_000
+	short.Within.Seconds, short.Within.Nanos = 0, 500_000_000
 	for i, test := range []struct {
 		offer *federationpb.Offer
 		most  time.Duration
-	}{{short, 0}, {c.honest("harbour", 1, 3), 200 * time.Millisecond}} {
+	}{{short, 0}, {c.honest("harbour", 1, 3), 500 * time.Millisecond}} {
 		a.double = &trainingDouble{hold: make(chan struct{})}
 		stop := a.serve(func(o *Options) { o.MaxTime = test.most })
 		c.offer("harbour", test.offer)
 		eventually(t, func() bool { return strings.Count(a.log.String(), "time is over") == i+1 }, a.log.String)
-		if a.double.killed != 1 {
-			t.Errorf("killed %d", a.double.killed)
+		// On a busy machine the time may be over before a training begins.
+		if n := len(a.double.seen()); a.double.killed != n {
+			t.Errorf("killed %d of %d", a.double.killed, n)
 		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
