@@ -160,15 +160,19 @@ func (d *desk) classify(t *testing.T, key string) (model, id string) {
 
 func (d *desk) feedback(t *testing.T, id string, outcome any) *newsroompb.FeedbackResponse {
 	t.Helper()
-	v, err := structpb.NewValue(outcome)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := d.newsroom.Feedback(t.Context(), &newsroompb.FeedbackRequest{PredictionId: id, Outcome: v})
+	r, err := d.send(t.Context(), id, outcome)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func (d *desk) send(ctx context.Context, id string, outcome any) (*newsroompb.FeedbackResponse, error) {
+	v, err := structpb.NewValue(outcome)
+	if err != nil {
+		return nil, err
+	}
+	return d.newsroom.Feedback(ctx, &newsroompb.FeedbackRequest{PredictionId: id, Outcome: v})
 }
 
 func (d *desk) show(t *testing.T) *controlpb.Experiment {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -43,27 +44,28 @@ func TestAnExperimentFromStartToPromotion(t *testing.T) {
 	}
 	// All labels are right in the treatment, and few in control. Each outcome
 	// is sent twice, the wrong one first.
+	var readers sync.WaitGroup
 	for model, all := range ids {
 		for i, id := range all {
-			right := any("sport")
-			if model == "news@1" && i%4 != 0 {
-				right = false
-			}
-			if r := d.feedback(t, id, "money"); r.GetState() != "recorded" || r.GetExperiment() != "test" || (r.GetArm() == "control") != (model == "news@1") {
-				t.Fatalf("%v", r)
-			}
-			want := "corrected"
-			if right == false {
-				want = "corrected" // the text differs, the value does not
-			}
-			if r := d.feedback(t, id, right); r.GetState() != want {
-				t.Fatalf("%v", r)
-			}
-			if r := d.feedback(t, id, right); r.GetState() != "unchanged" {
-				t.Fatalf("%v", r)
-			}
+			readers.Go(func() {
+				right := any("sport")
+				if model == "news@1" && i%4 != 0 {
+					right = false
+				}
+				for _, sent := range []struct {
+					outcome any
+					want    string
+				}{{"money", "recorded"}, {right, "corrected"}, {right, "unchanged"}} {
+					r, err := d.send(t.Context(), id, sent.outcome)
+					if err != nil || r.GetState() != sent.want || r.GetExperiment() != "test" || (r.GetArm() == "control") != (model == "news@1") {
+						t.Errorf("%v of %s: %v, %v", sent.outcome, model, r, err)
+						return
+					}
+				}
+			})
 		}
 	}
+	readers.Wait()
 	e := d.show(t)
 	for i, arm := range e.GetArms() {
 		n := int64(len(ids[arm.GetRef()]))
