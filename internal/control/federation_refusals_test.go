@@ -212,7 +212,7 @@ func TestRefusedUpdates(t *testing.T) {
 func TestUploadsAreBounded(t *testing.T) {
 	w := newFederationWorld(t)
 	a, b := newAgent(t, w.Control, "courier", 100), newAgent(t, w.Control, "gazette", 300)
-	job, offers := offered(t, w, strings.ReplaceAll(federationFile, "deadline: 20s", "deadline: 3s\nattempts: 1"), a, b)
+	job, offers := offered(t, w, strings.ReplaceAll(federationFile, "deadline: 20s", "deadline: 8s\nattempts: 1"), a, b)
 	h, data, err := a.train(t.Context(), offers["courier"])
 	if err != nil {
 		t.Fatal(err)
