@@ -101,6 +101,26 @@ func TestSenselessOffers(t *testing.T) {
 	}
 }
 
+// A coordinator that sends nothing else is left, and tried again as one that is
+// not there: the agent's log does not grow with what it sends.
+func TestEndlessSenselessOffers(t *testing.T) {
+	c := newCoordinator(t, nil)
+	a := newSide(t, c, "harbour")
+	a.serve(nil)
+	o := c.honest("harbour", 1, 1)
+	o.Round = -1
+	for range maxSenseless + 1 {
+		c.offer("harbour", o)
+	}
+	a.log.has(t, "offers that are not understood")
+	c.waitFor("another stream", func() bool { return c.calls["attend"] == 2 })
+	c.offer("harbour", c.honest("harbour", 1, 1))
+	c.waitFor("an update", func() bool { return len(c.headers) == 1 })
+	if n := strings.Count(a.log.String(), "an offer was not understood"); n != maxSenseless {
+		t.Errorf("%d lines", n)
+	}
+}
+
 // A round that comes back with other weights after it was answered is asked the
 // same question twice.
 func TestOtherWeights(t *testing.T) {

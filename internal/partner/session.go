@@ -14,6 +14,10 @@ import (
 // steady is how long a session lives that was no failure.
 const steady = time.Minute
 
+// maxSenseless is how many offers of a session are left alone and logged: a
+// coordinator is not to fill the partner's disk with them.
+const maxSenseless = 100
+
 // attend is connected to the coordinator until ctx ends.
 func (a *agent) attend(ctx context.Context) {
 	again := backoff{first: a.options.Pause}
@@ -59,7 +63,7 @@ func (a *agent) session(ctx context.Context) error {
 	a.setLink(l)
 	defer a.setLink(nil)
 	a.doing.linked(true, "")
-	for {
+	for senseless := 0; ; {
 		o, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			return galley.Errorf(galley.Unavailable, a.membership.Coordinator, "the coordinator has ended the connection")
@@ -69,6 +73,10 @@ func (a *agent) session(ctx context.Context) error {
 		}
 		offer, err := offerOf(o)
 		if err != nil {
+			if senseless++; senseless > maxSenseless {
+				return galley.Errorf(galley.Unavailable, a.membership.Coordinator, "the coordinator has sent %d offers that are not understood", senseless).
+					WithRemedy("ask the coordinator what happened")
+			}
 			a.log.Warn("an offer was not understood, and is left alone", "error", err)
 			continue
 		}
