@@ -22,6 +22,7 @@ type batch[In, Out any] struct {
 	rows   []*row[In, Out]
 	size   int
 	number uint64
+	long   bool // the run, probably
 }
 
 // execute runs a batch and gives its rows their answers. If a batch of several
@@ -45,7 +46,7 @@ func (b *batcher[In, Out]) execute(rows *batch[In, Out]) {
 		if err != nil {
 			err = interrupted(b.name, err)
 		} else {
-			err = b.attempt(r.call.ctx, &batch[In, Out]{rows: []*row[In, Out]{r}, size: r.size, number: rows.number})
+			err = b.attempt(r.call.ctx, &batch[In, Out]{rows: []*row[In, Out]{r}, size: r.size, number: rows.number, long: rows.long})
 		}
 		if err != nil {
 			b.mu.Lock()
@@ -71,7 +72,7 @@ func (b *batcher[In, Out]) attempt(ctx context.Context, rows *batch[In, Out]) (e
 	for i, r := range rows.rows {
 		ins[i] = r.in
 	}
-	outs, t, err := b.run(ctx, ins, rows.size)
+	outs, t, err := b.turn(ctx, ins, rows.size, rows.long)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/internal/processors"
 )
 
 // limits bound what a version runs at a time and what may wait for it.
@@ -22,6 +23,9 @@ type limits struct {
 // nearer: without a deadline, too, a request's turn comes.
 const patience = 5 * time.Second
 
+// longRun is from when on a run is not to keep others from a processor.
+const longRun = time.Millisecond
+
 // A batcher joins rows of requests that wait into runs of a graph. A row waits
 // only while all executors are busy; there is no delay to gather more.
 //
@@ -36,6 +40,7 @@ type batcher[In, Out any] struct {
 	mu       sync.Mutex
 	free     int             // executors
 	queue    []*row[In, Out] // by rising size
+	elements int             // in the queue, the sum of its sizes
 	requests int             // that have rows in the queue
 	bytes    int64           // of these requests
 	runs     uint64
@@ -155,17 +160,28 @@ func (b *batcher[In, Out]) alone(ctx context.Context, record *recorder, ins []In
 	deadline, _ := ctx.Deadline()
 	b.mu.Lock()
 	late := b.late(ctx, deadline, size, now)
+	long := b.cost.estimate(size) > longRun
 	b.mu.Unlock()
 	if late != nil {
 		err = late
 		return nil, t, err
 	}
-	if outs, t, err = b.run(ctx, ins, size); err == nil {
+	if outs, t, err = b.turn(ctx, ins, size, long); err == nil {
 		err = b.complete(ins, outs)
 	}
 	if err == nil {
 		record.ran(1, t)
 	}
+	return outs, t, err
+}
+
+// turn runs rows. Where that takes long, what is done for other requests in the
+// meantime goes first, such as a refusal.
+func (b *batcher[In, Out]) turn(ctx context.Context, ins []In, size int, long bool) (outs []Out, t timing, err error) {
+	if !long {
+		return b.run(ctx, ins, size)
+	}
+	processors.LongTurn(func() { outs, t, err = b.run(ctx, ins, size) })
 	return outs, t, err
 }
 
@@ -189,6 +205,9 @@ func (b *batcher[In, Out]) enter(c *call[In, Out], rows []*row[In, Out], now tim
 	b.bytes += c.bytes
 	c.record.waits(1)
 	b.queue = append(b.queue, rows...)
+	for _, r := range rows {
+		b.elements += r.size
+	}
 	bySize := func(x, y *row[In, Out]) int { return x.size - y.size }
 	if n := len(b.queue) - 1; len(rows) == 1 {
 		at, _ := slices.BinarySearchFunc(b.queue[:n], rows[0], bySize)
@@ -226,10 +245,7 @@ func (b *batcher[In, Out]) room(bytes int64) error {
 	if b.requests == 0 || b.requests < b.limits.requests && b.bytes+bytes <= b.limits.bytes {
 		return nil
 	}
-	wait := time.Duration(0)
-	for _, r := range b.queue {
-		wait += b.cost.estimate(r.size)
-	}
+	wait := b.cost.estimates(len(b.queue), b.elements)
 	wait = min(max(wait/time.Duration(b.limits.executors), 10*time.Millisecond), 30*time.Second)
 	return galley.Errorf(galley.ResourceExhausted, b.name, "%d requests wait already", b.requests).
 		WithRemedy("send fewer at a time, or try again later").WithRetry(wait)
@@ -328,8 +344,10 @@ func (b *batcher[In, Out]) late(ctx context.Context, deadline time.Time, size in
 func (b *batcher[In, Out]) take(low, high int, now time.Time) *batch[In, Out] {
 	b.runs++
 	taken := &batch[In, Out]{rows: slices.Clone(b.queue[low:high]), size: b.queue[high-1].size, number: b.runs}
+	taken.long = b.cost.estimate(taken.size*len(taken.rows)) > longRun
 	b.queue = slices.Delete(b.queue, low, high)
 	for _, r := range taken.rows {
+		b.elements -= r.size
 		c := r.call
 		if c.queued == len(c.out) {
 			c.times.queue = now.Sub(c.begun)
@@ -358,7 +376,12 @@ func (b *batcher[In, Out]) fail(c *call[In, Out], err error) {
 	if c.queued == 0 {
 		return
 	}
-	b.queue = slices.DeleteFunc(b.queue, func(r *row[In, Out]) bool { return r.call == c })
+	b.queue = slices.DeleteFunc(b.queue, func(r *row[In, Out]) bool {
+		if r.call == c {
+			b.elements -= r.size
+		}
+		return r.call == c
+	})
 	c.queued = 0
 	b.left(c)
 	if c.running == 0 {

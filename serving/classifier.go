@@ -3,10 +3,10 @@ package serving
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
 	"galley"
+	"galley/internal/processors"
 	"galley/onnx/session"
 	"galley/registry"
 	"galley/task"
@@ -18,7 +18,7 @@ const MaxTexts = 4096
 // classifierLimits are those of a text classifier, whose rows are texts and
 // whose size is tokens. A run is kept short: who comes next waits for it.
 func classifierLimits() limits {
-	return limits{executors: runtime.GOMAXPROCS(0), requests: 1024, bytes: 16 << 20, rows: 32, size: 2048}
+	return limits{executors: processors.Cores(), requests: 1024, bytes: 16 << 20, rows: 32, size: 2048}
 }
 
 // rowBytes is what a text takes in the queue beside its tokens.

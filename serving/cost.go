@@ -52,8 +52,11 @@ func (c *cost) observe(elements int, took time.Duration) {
 
 // estimate is how long a run of so many elements takes, 0 while nothing is
 // known.
-func (c *cost) estimate(elements int) time.Duration {
-	return time.Duration((c.perRun + c.perOne*float64(elements)) * float64(time.Second))
+func (c *cost) estimate(elements int) time.Duration { return c.estimates(1, elements) }
+
+// estimates is how long so many runs of together so many elements take.
+func (c *cost) estimates(runs, elements int) time.Duration {
+	return time.Duration((c.perRun*float64(runs) + c.perOne*float64(elements)) * float64(time.Second))
 }
 
 // atLeast is how long such a run takes even if all goes well.

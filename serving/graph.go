@@ -3,9 +3,9 @@ package serving
 import (
 	"context"
 	"math"
-	"runtime"
 	"time"
 
+	"galley/internal/processors"
 	"galley/onnx/session"
 	"galley/registry"
 	"galley/task"
@@ -15,7 +15,7 @@ import (
 // requests. They run one by one: nothing is known of the graph that says its
 // answers to two of them joined are its answers to each.
 func graphLimits() limits {
-	return limits{executors: runtime.GOMAXPROCS(0), requests: 1024, bytes: 256 << 20, rows: 1, size: math.MaxInt}
+	return limits{executors: processors.Cores(), requests: 1024, bytes: 256 << 20, rows: 1, size: math.MaxInt}
 }
 
 type tensors = map[string]*session.Tensor

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"galley/experiment"
+	"galley/internal/processors"
 	"galley/onnx/session"
 )
 
@@ -109,7 +110,7 @@ func (s *shadows) work() {
 				break
 			}
 			took, done := s.run(w, try < shadowTries)
-			time.Sleep(w.route.Shadow.Pause(took, runtime.GOMAXPROCS(0)))
+			time.Sleep(w.route.Shadow.Pause(took, processors.Cores()))
 			if done {
 				break
 			}

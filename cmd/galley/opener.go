@@ -8,6 +8,7 @@ import (
 	"galley"
 	"galley/internal/blob"
 	"galley/internal/ort/probe"
+	"galley/internal/processors"
 	"galley/onnx/session"
 	"galley/registry"
 	"galley/serving"
@@ -45,7 +46,7 @@ func opener(blobs *blob.Store, r session.Opener, prober *probe.Prober) serving.O
 		loading <- struct{}{}
 		defer func() { <-loading }()
 		var s session.Session
-		inBackground(func() { s, err = r.OpenFile(ctx, path, sessionOptions(v.Ref())) })
+		processors.Background(func() { s, err = r.OpenFile(ctx, path, sessionOptions(v.Ref())) })
 		if err != nil {
 			return nil, err
 		}

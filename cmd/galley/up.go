@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"galley/internal/processors"
 	"galley/internal/telemetry"
 )
 
@@ -67,6 +68,7 @@ func (a *app) up(ctx context.Context, listen endpoints, ready func(endpoints)) e
 	if err != nil {
 		return err
 	}
+	processors.Serve()
 	// The home before the ports: a second server on it learns who owns it.
 	p, err := a.openPlatform(ctx, asks, log)
 	if err != nil {

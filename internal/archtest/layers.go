@@ -25,6 +25,7 @@ var layers = map[string]layer{
 	"galley/internal/faults":     1, // of tests
 	"galley/internal/kernel":     1,
 	"galley/internal/parquet":    1,
+	"galley/internal/processors": 1,
 	"galley/internal/strictyaml": 1,
 	"galley/examples/headlines":  1,
 	"galley/examples/jobs":       1,

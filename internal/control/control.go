@@ -19,13 +19,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
 	"galley"
 	"galley/internal/blob"
 	"galley/internal/durable"
+	"galley/internal/processors"
 	"galley/internal/store/sqlite"
 	"galley/onnx/session"
 	"galley/registry"
@@ -147,7 +147,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		attempts: map[string]*attempt{}, busy: map[effectKey]bool{},
 	}
 	if c.cpus <= 0 {
-		c.cpus = runtime.NumCPU()
+		c.cpus = processors.Cores()
 	}
 	if c.silence <= 0 {
 		c.silence = time.Minute

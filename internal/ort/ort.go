@@ -16,6 +16,7 @@ import (
 	yalue "github.com/yalue/onnxruntime_go"
 
 	"galley"
+	"galley/internal/processors"
 	"galley/onnx/session"
 )
 
@@ -182,7 +183,7 @@ func options(opts session.Options) (*yalue.SessionOptions, error) {
 	}
 	threads := opts.Threads
 	if threads == 0 {
-		threads = runtime.GOMAXPROCS(0) // heeds a container's limit; the runtime's own default does not
+		threads = processors.Cores() // heeds a container's limit; the runtime's own default does not
 	}
 	o, err := yalue.NewSessionOptions()
 	if err != nil {

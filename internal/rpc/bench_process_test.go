@@ -19,6 +19,7 @@ import (
 	controlpb "galley/api/control/v1"
 	inferencepb "galley/api/inference/v2"
 
+	"galley/internal/processors"
 	"galley/registry"
 	"galley/serving"
 )
@@ -49,6 +50,7 @@ func TestBenchServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	processors.Serve()
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the benchmark is over
 		server.Shutdown(context.Background())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"galley"
+	"galley/internal/processors"
 	"galley/trainer/engine"
 	"galley/trainer/launch"
 )
@@ -135,7 +136,8 @@ func (c *child) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	c.starved, _ = memoryKills()
-	err := cmd.Start()
+	var err error
+	processors.LongTurn(func() { err = cmd.Start() })
 	if err == nil {
 		c.process = cmd.Process
 	}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package processors
+
+func shortTurns() {}
+
+// LongTurn calls f; elsewhere than on Linux a thread's turns are not told.
+func LongTurn(f func()) { f() }
+
+// Background calls f; elsewhere than on Linux priority is a process's.
+func Background(f func()) { f() }
