@@ -19,6 +19,7 @@ import (
 	inferencepb "galley/api/inference/v2"
 
 	"galley/internal/ort/orttest"
+	"galley/internal/processors"
 	"galley/onnx"
 	"galley/onnx/session"
 	"galley/registry"
@@ -137,6 +138,7 @@ func processorTime(t testing.TB) time.Duration {
 // the runtime. The arms take turns.
 func TestBenchNoOp(t *testing.T) {
 	const repeats, one, lasting = 9, 1500, 400 * time.Millisecond
+	processors.Serve() // as galley up does
 	s := noop(t)
 	table := serving.NewTable(models{names: []string{"noop"}}, func(_ context.Context, v registry.Version) (*serving.Servable, error) {
 		return serving.NewGraph(v, s), nil
