@@ -68,11 +68,11 @@ func TestAShadowReachesNoCaller(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	deadline := time.Now().Add(10 * time.Second)
-	for asked.Load() < requests && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
-	time.Sleep(10 * time.Millisecond) // until the last is counted
 	f := r.Figures(time.Now())
+	for f[experiment.Treatment].Requests < requests && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+		f = r.Figures(time.Now())
+	}
 	if f[experiment.Control].Requests != requests || f[experiment.Treatment].Requests != requests || f[experiment.Treatment].Errors != broken.Load() {
 		t.Errorf("%+v, and %d broke", f, broken.Load())
 	}
