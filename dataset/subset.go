@@ -55,17 +55,6 @@ func NewSubset(ctx context.Context, rows Rows, fraction float64, seed uint64) (*
 	return sub, err
 }
 
-// Filter makes the subset of the rows that keep accepts.
-func Filter(ctx context.Context, rows Rows, keep func(Row) bool) (*Subset, error) {
-	sub := &Subset{rows: rows}
-	err := forEach(ctx, rows, func(i int, row Row) {
-		if keep(row) {
-			sub.chosen = append(sub.chosen, uint32(i))
-		}
-	})
-	return sub, err
-}
-
 func forEach(ctx context.Context, rows Rows, do func(i int, row Row)) error {
 	for i := range rows.Len() {
 		if err := ctx.Err(); err != nil {
