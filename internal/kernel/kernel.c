@@ -94,26 +94,6 @@ VERSIONS void kernel_add_rows(float *restrict table, size_t width, const int64_t
 	}
 }
 
-VERSIONS size_t kernel_finite(const float *x, size_t n) {
-	const uint32_t exponent = 0x7f800000;
-	size_t i = 0;
-	for (; i + 256 <= n; i += 256) {
-		uint32_t bad = 0;
-		for (size_t j = 0; j < 256; j++) {
-			uint32_t bits;
-			memcpy(&bits, x + i + j, sizeof bits);
-			bad |= (bits & exponent) == exponent;
-		}
-		if (bad) break;
-	}
-	for (; i < n; i++) {
-		uint32_t bits;
-		memcpy(&bits, x + i, sizeof bits);
-		if ((bits & exponent) == exponent) return i;
-	}
-	return n;
-}
-
 // The number of blocks that the dropout loop computes side by side; fewer
 // would have the compiler unroll the loops instead of using vectors.
 enum { width = 64 };

@@ -24,7 +24,6 @@ double kernel_sum_squares(const float *x, size_t n);
 void kernel_scale(float *x, size_t n, float a);
 void kernel_add_scaled(float *dst, const float *x, size_t n, float a);
 void kernel_add_rows(float *table, size_t width, const int64_t *rows, size_t n, const float *x, float a);
-size_t kernel_finite(const float *x, size_t n);
 void kernel_dropout(float *dst, size_t blocks, uint64_t seed, uint64_t stream, uint64_t block, uint32_t threshold,
                     float keep);
 

@@ -129,31 +129,6 @@ func TestElementwiseAreTheirTwins(t *testing.T) {
 	}
 }
 
-func TestAllFinite(t *testing.T) {
-	bad := []float32{float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())}
-	for _, n := range sizes {
-		x := normal(1, n)
-		if i, ok := AllFinite(x); !ok {
-			t.Fatalf("%d finite elements: element %d is said not to be", n, i)
-		}
-		for _, at := range []int{n - 1, n / 2, 0} {
-			if at < 0 || n == 0 {
-				continue
-			}
-			x[at] = bad[at%3]
-			if i, ok := AllFinite(x); ok || i != at {
-				t.Fatalf("%d elements, %v at %d: got %d, %v", n, x[at], at, i, ok)
-			}
-			if i := finiteGo(x); i != at {
-				t.Fatalf("the Go twin finds %d, want %d", i, at)
-			}
-		}
-	}
-	if _, ok := AllFinite([]float32{math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32}); !ok {
-		t.Fatal("the largest and smallest numbers are finite")
-	}
-}
-
 func TestAddRows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		width := rapid.IntRange(1, 40).Draw(t, "width")

@@ -34,8 +34,6 @@ func addRows(table []float32, width int, indices []int64, rows []float32, a floa
 		C.size_t(len(indices)), floats(rows), C.float(a))
 }
 
-func finite(x []float32) int { return int(C.kernel_finite(floats(x), C.size_t(len(x)))) }
-
 func dropout(dst []float32, seed, stream, block uint64, threshold uint32, keep float32) {
 	C.kernel_dropout(floats(dst), C.size_t(len(dst)/4), C.uint64_t(seed), C.uint64_t(stream), C.uint64_t(block),
 		C.uint32_t(threshold), C.float(keep))

@@ -14,8 +14,6 @@ func addRows(table []float32, width int, indices []int64, rows []float32, a floa
 	addRowsGo(table, width, indices, rows, a)
 }
 
-func finite(x []float32) int { return finiteGo(x) }
-
 func dropout(dst []float32, seed, stream, block uint64, threshold uint32, keep float32) {
 	dropoutGo(dst, seed, stream, block, threshold, keep)
 }

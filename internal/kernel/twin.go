@@ -63,16 +63,6 @@ func addRowsGo(table []float32, width int, indices []int64, rows []float32, a fl
 	}
 }
 
-func finiteGo(x []float32) int {
-	const exponent = 0x7f800000
-	for i, f := range x {
-		if math.Float32bits(f)&exponent == exponent {
-			return i
-		}
-	}
-	return len(x)
-}
-
 func dropoutGo(dst []float32, seed, stream, block uint64, threshold uint32, keep float32) {
 	for ; len(dst) >= 4; dst = dst[4:] {
 		for j, x := range philox(block, stream, seed) {

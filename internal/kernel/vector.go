@@ -30,15 +30,6 @@ func AddScaled(dst, x []float32, a float32, threads int) {
 	Parallel(threads, len(dst), chunk, func(i, j int) { addScaled(dst[i:j], x[i:j], a) })
 }
 
-// AllFinite reports whether x holds neither an infinity nor NaN, and the index
-// of the first one otherwise.
-func AllFinite(x []float32) (int, bool) {
-	if i := finite(x); i < len(x) {
-		return i, false
-	}
-	return 0, true
-}
-
 // AddRows adds row i of rows [N, width] to row indices[i] of table [V, width],
 // in the order of i: the gradient of a look-up. A negative index counts from
 // the table's end, as in ONNX Gather. If an index is outside the table nothing
