@@ -11,10 +11,6 @@ func RemoveUnused(g *Graph) (nodes, initializers int) {
 	for _, v := range g.Outputs {
 		needed[v.Name] = true
 	}
-	return g.prune(needed)
-}
-
-func (g *Graph) prune(needed map[string]bool) (nodes, initializers int) {
 	kept := make([]*Node, 0, len(g.Nodes))
 	for _, n := range slices.Backward(g.Nodes) {
 		if !slices.ContainsFunc(n.Outputs, func(o string) bool { return o != "" && needed[o] }) {

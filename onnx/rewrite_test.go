@@ -145,29 +145,7 @@ func TestTopologicalSort(t *testing.T) {
 	checkError(t, TopologicalSort(m.Graph), galley.InvalidArgument, `node "relu" (Relu): is part of a cycle`)
 }
 
-func TestSubgraph(t *testing.T) {
-	m := branching()
-	types, err := InferShapes(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, _ := types.Lookup("h")
-	g, err := Subgraph(m.Graph, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if labels(g.Nodes) != "add" || len(g.Inputs) != 1 || len(g.Initializers) != 1 || len(g.Values) != 0 {
-		t.Errorf("cut out %+v", g)
-	}
-	mustCheck(t, &Model{IRVersion: 8, Opsets: m.Opsets, Graph: g})
-	if !reflect.DeepEqual(m, branching()) {
-		t.Error("cutting changed the model")
-	}
-	_, err = Subgraph(m.Graph, Value{Name: "ghost"})
-	checkError(t, err, galley.InvalidArgument, `has no value "ghost"`)
-}
-
-func TestInitializersAndInputs(t *testing.T) {
+func TestInitializersToInputs(t *testing.T) {
 	m := branching()
 	tensors, err := InitializersToInputs(m.Graph, "v", "w")
 	if err != nil {
@@ -177,16 +155,6 @@ func TestInitializersAndInputs(t *testing.T) {
 		t.Errorf("moved %v, inputs %v", tensors, m.Graph.Inputs)
 	}
 	mustCheck(t, m)
-	for _, w := range tensors {
-		if err := InputToInitializer(m.Graph, w); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mustCheck(t, m)
-	if len(m.Graph.Inputs) != 2 || len(m.Graph.Initializers) != 2 {
-		t.Errorf("inputs %v", m.Graph.Inputs)
-	}
-	checkError(t, InputToInitializer(m.Graph, NewFloat("x", []float32{1}, 1)), galley.InvalidArgument, `input "x": is float [3] and cannot hold float [1]`)
 	_, err = InitializersToInputs(m.Graph, "ghost")
 	checkError(t, err, galley.InvalidArgument, `has no initializer "ghost"`)
 }
