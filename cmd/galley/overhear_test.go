@@ -208,13 +208,16 @@ func (c *overheardCall) broke() bool {
 // what calls that broke have sent may not have come.
 func differences(server *overheard, agents ...*overheard) (all []string) {
 	up, down := [2]heardSums{{}, {}}, [2]heardSums{{}, {}} // sent, received
-	cut, broken := heardSums{}, 0                          // sent by calls that did not end well
+	cut, lost, broken := heardSums{}, heardSums{}, 0       // sent by calls that did not end well
 	note := func(c *overheardCall) {
 		if c.broke() {
 			broken++
 		}
-		if c.failed != nil {
-			cut.add(&c.sent)
+		if c.failed == nil {
+			return
+		}
+		if lost.add(&c.sent); c.method == federationpb.Partners_Attend_FullMethodName {
+			cut.add(&c.sent) // to an agent that was going away
 		}
 	}
 	for _, agent := range agents {
@@ -229,8 +232,8 @@ func differences(server *overheard, agents ...*overheard) (all []string) {
 		down[0].add(&c.sent)
 		note(c)
 	})
-	if broken == 0 {
-		clear(cut)
+	if broken > 0 {
+		cut = lost
 	}
 	for _, way := range [][2]heardSums{up, down} {
 		sent, came := way[0], way[1]

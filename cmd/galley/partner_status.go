@@ -49,6 +49,12 @@ func (a *app) printPartner(home string) error {
 	line("federation", "%s, at %s", s.Federation, s.Coordinator)
 	line("agreement", "%s, until %s", s.Agreement, at(s.Ends))
 	line("answered", "%d of %d rounds", s.Answered, s.Rounds)
+	switch last := s.Last; {
+	case last.Outcome != "":
+		line("last run", "%s, %d rounds answered, %s at %s", last.Run, last.Answered, last.Outcome, at(last.Ended))
+	case last.Run != "":
+		line("last run", "%s, %d rounds answered", last.Run, last.Answered)
+	}
 	switch {
 	case !s.Serving:
 		line("serving", "no")

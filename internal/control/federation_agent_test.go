@@ -24,6 +24,7 @@ import (
 	"galley"
 	"galley/federation"
 	"galley/internal/durable"
+	"galley/trainer"
 )
 
 const federationFile = "apiVersion: galley/v1\nkind: Federate\nname: joint\nfrom: topic@1\nfederation: topics\npurpose: topics of headlines\n" +
@@ -44,6 +45,7 @@ type agent struct {
 	// change makes a lie of an update; nil tells the truth.
 	change func(h *federation.Header, data []byte) ([]byte, ed25519.PrivateKey)
 	said   []federation.Verdict
+	ends   []string // runs, and how they ended
 }
 
 func partnerKey(name string) ed25519.PrivateKey {
@@ -117,7 +119,12 @@ func (a *agent) serve(ctx context.Context) error {
 			}
 		})
 		return nil
-	})
+	}, &Ends{Tell: func(run string, phase trainer.Phase) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.ends = append(a.ends, run+" "+string(phase))
+		return nil
+	}})
 }
 
 // start has agents serve until stop, which waits for what they are answering.

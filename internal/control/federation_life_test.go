@@ -41,7 +41,7 @@ func TestPartnersComeAndGo(t *testing.T) {
 	stop := start(t, a, b)
 	idle, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() { _ = w.Attend(idle, "herald", "topics", func(federation.Offer) error { return nil }) }()
+	go func() { _ = w.Attend(idle, "herald", "topics", func(federation.Offer) error { return nil }, nil) }()
 	eventually(t, func() bool { return len(w.presence.at("topics")) == 3 })
 	job := w.submit(t, []byte(strings.NewReplacer("deadline: 20s", "deadline: 60s", "rounds: 3", "rounds: 10").Replace(federationFile))).ID
 	r := w.openRound(t, job, 1)

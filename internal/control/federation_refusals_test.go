@@ -30,7 +30,7 @@ func offered(t *testing.T, w *world, file string, agents ...*agent) (job string,
 	t.Cleanup(cancel)
 	for _, a := range agents {
 		go func() {
-			_ = w.Attend(ctx, a.name, "topics", func(o federation.Offer) error { came <- of{a.name, o}; return nil })
+			_ = w.Attend(ctx, a.name, "topics", func(o federation.Offer) error { came <- of{a.name, o}; return nil }, nil)
 		}()
 	}
 	eventually(t, func() bool { return len(w.presence.at("topics")) == len(agents) })

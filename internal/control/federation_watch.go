@@ -91,6 +91,7 @@ func (w *watch) pass(ctx context.Context) (done bool, wait time.Duration, err er
 	if galley.CodeOf(err) == galley.NotFound || err == nil && j.Phase.Final() {
 		w.stop()
 		w.c.federations.end(w.job)
+		w.c.presence.callAll(j.Spec.Federation) // who attends may want to know
 		return true, wait, nil
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"galley/internal/durable"
 	"galley/internal/store"
 	"galley/task"
+	"galley/trainer"
 )
 
 // What partners' agents ask for. The partner is always the one whose
@@ -64,10 +65,17 @@ func (c *Control) JoinFederation(ctx context.Context, partner string, file []byt
 	return m.Digest, a.Federation, nil
 }
 
+// Ends are what an agent wants to hear of runs that end.
+type Ends struct {
+	Run  string // that it has answered, and whose end it does not know; "" for none
+	Tell func(run string, phase trainer.Phase) error
+}
+
 // Attend has a partner present in a federation, and sends it the offers of its
 // rounds, until ctx ends, the partner's access is revoked, or another stream of
 // it attends. An offer that it did not answer is sent again by the next stream.
-func (c *Control) Attend(ctx context.Context, partner, name string, send func(federation.Offer) error) error {
+// With ends it hears of the end of a run that it had a part in.
+func (c *Control) Attend(ctx context.Context, partner, name string, send func(federation.Offer) error, ends *Ends) error {
 	if _, err := c.roll.access(partner); err != nil {
 		return err
 	}
@@ -96,6 +104,14 @@ func (c *Control) Attend(ctx context.Context, partner, name string, send func(fe
 	c.lookAgain(name)
 	var last federation.Offer
 	for {
+		if ends != nil && ends.Run != "" {
+			if phase := c.endOf(ctx, partner, name, ends.Run); phase != "" {
+				if err := ends.Tell(ends.Run, phase); err != nil {
+					return err
+				}
+				ends.Run = ""
+			}
+		}
 		o, ok, err := c.offer(ctx, partner, name)
 		if err != nil {
 			return err
@@ -104,7 +120,9 @@ func (c *Control) Attend(ctx context.Context, partner, name string, send func(fe
 			if err := send(o); err != nil {
 				return err
 			}
-			last = o
+			if last = o; ends != nil {
+				ends.Run = o.Run
+			}
 		}
 		select {
 		case <-a.signal:
@@ -114,6 +132,23 @@ func (c *Control) Attend(ctx context.Context, partner, name string, send func(fe
 			return galley.Errorf(galley.Unavailable, name, "the coordinator is going away").WithRemedy("attend again; rounds go on when it is back")
 		}
 	}
+}
+
+// endOf says how a run of a federation has ended that a partner is a member of,
+// "" if it has not.
+func (c *Control) endOf(ctx context.Context, partner, name, id string) trainer.Phase {
+	if r, ok := c.federations.named(name); ok && r.job == id {
+		return ""
+	}
+	f, err := c.store.Federation(ctx, id)
+	if err != nil || f.Terms.Federation != name || !isMember(f.Federation, partner) {
+		return "" // nothing that a partner has to know
+	}
+	j, err := c.store.Job(ctx, id)
+	if err != nil || !j.Phase.Final() {
+		return ""
+	}
+	return j.Phase
 }
 
 // lookAgain has the run of a federation see who is there.

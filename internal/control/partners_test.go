@@ -114,13 +114,13 @@ func TestPartners(t *testing.T) {
 	if _, _, err := w.JoinFederation(t.Context(), "nobody", agreementFile("nobody", "")); galley.CodeOf(err) != galley.Unauthenticated {
 		t.Error(err)
 	}
-	if err := w.Attend(t.Context(), "gazette", "others", nil); galley.CodeOf(err) != galley.FailedPrecondition {
+	if err := w.Attend(t.Context(), "gazette", "others", nil, nil); galley.CodeOf(err) != galley.FailedPrecondition {
 		t.Error(err)
 	}
 	attend := func() chan error {
 		ended := make(chan error, 1)
 		go func() {
-			ended <- w.Attend(context.Background(), "gazette", "topics", func(federation.Offer) error { return nil })
+			ended <- w.Attend(context.Background(), "gazette", "topics", func(federation.Offer) error { return nil }, nil)
 		}()
 		return ended
 	}

@@ -77,6 +77,9 @@ func (p *presence) call(federation string, partners []string) {
 	}
 }
 
+// callAll is call for all that attend a federation.
+func (p *presence) callAll(federation string) { p.call(federation, p.at(federation)) }
+
 // at are the partners that attend a federation, by name.
 func (p *presence) at(federation string) []string {
 	p.mu.Lock()

@@ -63,6 +63,7 @@ func (c *coordinator) Attend(r *federationpb.AttendRequest, stream grpc.ServerSt
 		c.mu.Unlock()
 		return err
 	}
+	c.asks = append(c.asks, r)
 	offers := make(chan *federationpb.Offer, 100)
 	c.attending[name] = offers
 	c.announce(name)

@@ -57,6 +57,7 @@ type coordinator struct {
 	joined    int
 	agents    []string // of hellos
 	calls     map[string]int
+	asks      []*federationpb.AttendRequest
 
 	// Hooks; nil for what an honest coordinator does.
 	weights func(*federationpb.FetchWeightsRequest, grpc.ServerStreamingServer[federationpb.WeightsChunk]) error

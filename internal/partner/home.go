@@ -58,7 +58,7 @@ func openHome(dir string) (*home, error) {
 
 // heal removes what killed processes have left half-written.
 func (h *home) heal() error {
-	for _, name := range []string{ledgerFile, membershipFile, agreementFile, serverFile} {
+	for _, name := range []string{ledgerFile, endedFile, membershipFile, agreementFile, serverFile} {
 		if err := durable.Clean(h.path(name)); err != nil {
 			return durable.WriteError(h.dir, err)
 		}

@@ -109,14 +109,14 @@ func TestEndlessSenselessOffers(t *testing.T) {
 	a.serve(nil)
 	o := c.honest("harbour", 1, 1)
 	o.Round = -1
-	for range maxSenseless + 1 {
+	for range maxIdle {
 		c.offer("harbour", o)
 	}
-	a.log.has(t, "offers that are not understood")
+	a.log.has(t, "messages that ask nothing, or are not understood")
 	c.waitFor("another stream", func() bool { return c.calls["attend"] == 2 })
 	c.offer("harbour", c.honest("harbour", 1, 1))
 	c.waitFor("an update", func() bool { return len(c.headers) == 1 })
-	if n := strings.Count(a.log.String(), "an offer was not understood"); n != maxSenseless {
+	if n := strings.Count(a.log.String(), "an offer was not understood"); n != maxIdle {
 		t.Errorf("%d lines", n)
 	}
 }

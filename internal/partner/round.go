@@ -219,6 +219,9 @@ func (a *agent) sign(o federation.Offer, m *model, t training, rows int64) (fede
 		return signed, err
 	}
 	a.ledger = next.Ledger
+	if err := os.Remove(a.home.path(endedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return signed, durable.WriteError(a.home.path(endedFile), err)
+	}
 	a.log.Info("the update is signed and stored", "run", o.Run, "round", o.Round, "attempt", o.Attempt, "update", signed.Update.Short(),
 		"norm", finding.Norm, "rows_trained", rows, "rows_told", signed.Rows, "metrics_told", signed.Metrics)
 	return signed, errors.Join(a.home.dropUpdates(a.ledger), a.home.keepNames(workFolder))

@@ -374,3 +374,39 @@ func TestWeightsGoOn(t *testing.T) {
 		t.Errorf("%v", offsets)
 	}
 }
+
+// The agent hears of the end of a run, also when it was away, and says so.
+func TestRunEnds(t *testing.T) {
+	c := newCoordinator(t, nil)
+	a := newSide(t, c, "harbour")
+	stop := a.serve(nil)
+	c.offer("harbour", c.honest("harbour", 1, 1))
+	eventually(t, func() bool { return len(a.sent(GotAnswer)) == 1 }, a.log.String)
+	last := func() LastRun {
+		s, err := ReadStatus(a.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Last
+	}
+	if l := last(); l.Run != "job-1" || l.Answered != 1 || l.Outcome != "" {
+		t.Errorf("%+v", l)
+	}
+	c.offer("harbour", &federationpb.Offer{Federation: "headlines", Run: "job-1", Ended: "exploded\n"})
+	a.log.has(t, "was not understood")
+	c.offer("harbour", &federationpb.Offer{Federation: "headlines", Run: "job-1", Ended: "failed"})
+	eventually(t, func() bool { return last().Outcome == "failed" }, a.log.String)
+	a.log.has(t, "the run has ended")
+	// It is taken up again.
+	c.offer("harbour", c.honest("harbour", 2, 1))
+	eventually(t, func() bool { l := last(); return l.Answered == 2 && l.Outcome == "" }, a.log.String)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	a.serve(nil)
+	c.waitFor("the question", func() bool { return len(c.asks) == 2 })
+	first, second := c.asks[0], c.asks[1]
+	if !first.GetEnds() || first.GetRun() != "" || !second.GetEnds() || second.GetRun() != "job-1" {
+		t.Errorf("%v, %v", first, second)
+	}
+}

@@ -9,14 +9,15 @@ import (
 	federationpb "galley/api/federation/v1"
 
 	"galley"
+	"galley/federation"
 )
 
 // steady is how long a session lives that was no failure.
 const steady = time.Minute
 
-// maxSenseless is how many offers of a session are left alone and logged: a
-// coordinator is not to fill the partner's disk with them.
-const maxSenseless = 100
+// maxIdle is how many messages of a session may ask nothing: each is a line of
+// the log, and a coordinator is not to fill the partner's disk with them.
+const maxIdle = 100
 
 // attend is connected to the coordinator until ctx ends.
 func (a *agent) attend(ctx context.Context) {
@@ -55,7 +56,15 @@ func (a *agent) session(ctx context.Context) error {
 			return err
 		}
 	}
-	stream, err := l.client.Attend(ctx, &federationpb.AttendRequest{Federation: a.membership.Terms.Federation})
+	last, err := a.home.lastRun(a.membership.Terms.Federation)
+	if err != nil {
+		return err
+	}
+	request := &federationpb.AttendRequest{Federation: a.membership.Terms.Federation, Ends: true}
+	if last.Outcome == "" {
+		request.Run = last.Run
+	}
+	stream, err := l.client.Attend(ctx, request)
 	if err != nil {
 		return l.explain(err)
 	}
@@ -63,7 +72,7 @@ func (a *agent) session(ctx context.Context) error {
 	a.setLink(l)
 	defer a.setLink(nil)
 	a.doing.linked(true, "")
-	for senseless := 0; ; {
+	for idle := 0; ; {
 		o, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			return galley.Errorf(galley.Unavailable, a.membership.Coordinator, "the coordinator has ended the connection")
@@ -71,13 +80,19 @@ func (a *agent) session(ctx context.Context) error {
 		if err != nil {
 			return a.unattended(l.explain(err))
 		}
-		offer, err := offerOf(o)
+		var offer federation.Offer
+		if o.GetEnded() != "" {
+			err = a.heard(o)
+		} else {
+			offer, err = offerOf(o)
+		}
 		if err != nil {
-			if senseless++; senseless > maxSenseless {
-				return galley.Errorf(galley.Unavailable, a.membership.Coordinator, "the coordinator has sent %d offers that are not understood", senseless).
-					WithRemedy("ask the coordinator what happened")
-			}
 			a.log.Warn("an offer was not understood, and is left alone", "error", err)
+		}
+		if err != nil || o.GetEnded() != "" {
+			if idle++; idle == maxIdle {
+				return galley.Errorf(galley.Unavailable, a.membership.Coordinator, "the coordinator has sent %d messages that ask nothing, or are not understood", idle)
+			}
 			continue
 		}
 		within := offer.Within

@@ -35,6 +35,7 @@ type Status struct {
 	Ends        time.Time     `json:"agreement_expires,omitzero"`
 	Answered    int           `json:"answered"` // rounds, in all runs
 	Rounds      int           `json:"rounds"`   // that the agreement permits
+	Last        LastRun       `json:"last_run,omitzero"`
 	Serving     bool          `json:"serving"`
 	Doing       *Doing        `json:"doing,omitempty"`
 	Sent        []Sent        `json:"sent"` // the last that left
@@ -75,6 +76,9 @@ func ReadStatus(dir string) (Status, error) {
 	}
 	s.Federation, s.Coordinator, s.Agreement, s.Ends, s.Rounds = m.Terms.Federation, m.Coordinator, m.Agreement, m.Terms.Expires, m.Terms.Rounds
 	s.Answered = answered(l, m.Terms.Federation)
+	if s.Last, err = h.lastRun(m.Terms.Federation); err != nil {
+		return s, err
+	}
 	sent, err := lastSent(dir, statusSent)
 	if err != nil {
 		return s, err

@@ -249,6 +249,8 @@ func (x *JoinResponse) GetFederation() string {
 type AttendRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Federation    string                 `protobuf:"bytes,1,opt,name=federation,proto3" json:"federation,omitempty"`
+	Ends          bool                   `protobuf:"varint,2,opt,name=ends,proto3" json:"ends,omitempty"` // the agent wants to hear of runs that end
+	Run           string                 `protobuf:"bytes,3,opt,name=run,proto3" json:"run,omitempty"`    // one that it has answered, and whose end it does not know
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -290,7 +292,23 @@ func (x *AttendRequest) GetFederation() string {
 	return ""
 }
 
-// An Offer asks a partner to take part in a round.
+func (x *AttendRequest) GetEnds() bool {
+	if x != nil {
+		return x.Ends
+	}
+	return false
+}
+
+func (x *AttendRequest) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+// An Offer asks a partner to take part in a round. One with ended asks nothing:
+// it says how the run, of which it has the name and the federation's, has ended,
+// and comes only to who wants to hear it.
 type Offer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      int32                  `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
@@ -312,6 +330,7 @@ type Offer struct {
 	Within        *durationpb.Duration   `protobuf:"bytes,17,opt,name=within,proto3" json:"within,omitempty"`             // the time left, from when this comes
 	Capabilities  []string               `protobuf:"bytes,18,rep,name=capabilities,proto3" json:"capabilities,omitempty"` // that protect the updates
 	Recipe        []byte                 `protobuf:"bytes,19,opt,name=recipe,proto3" json:"recipe,omitempty"`             // how to train, as the recipe of a job file, in JSON
+	Ended         string                 `protobuf:"bytes,20,opt,name=ended,proto3" json:"ended,omitempty"`               // succeeded, failed or cancelled
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +496,13 @@ func (x *Offer) GetRecipe() []byte {
 		return x.Recipe
 	}
 	return nil
+}
+
+func (x *Offer) GetEnded() string {
+	if x != nil {
+		return x.Ended
+	}
+	return ""
 }
 
 type FetchModelRequest struct {
@@ -1152,11 +1178,13 @@ const file_federation_v1_partners_proto_rawDesc = "" +
 	"\tagreement\x18\x01 \x01(\tR\tagreement\x12\x1e\n" +
 	"\n" +
 	"federation\x18\x02 \x01(\tR\n" +
-	"federation\"/\n" +
+	"federation\"U\n" +
 	"\rAttendRequest\x12\x1e\n" +
 	"\n" +
 	"federation\x18\x01 \x01(\tR\n" +
-	"federation\"\x87\x04\n" +
+	"federation\x12\x12\n" +
+	"\x04ends\x18\x02 \x01(\bR\x04ends\x12\x10\n" +
+	"\x03run\x18\x03 \x01(\tR\x03run\"\x9d\x04\n" +
 	"\x05Offer\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\x05R\bprotocol\x12\x1e\n" +
 	"\n" +
@@ -1180,7 +1208,8 @@ const file_federation_v1_partners_proto_rawDesc = "" +
 	"\ametrics\x18\x10 \x03(\tR\ametrics\x121\n" +
 	"\x06within\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\x06within\x12\"\n" +
 	"\fcapabilities\x18\x12 \x03(\tR\fcapabilities\x12\x16\n" +
-	"\x06recipe\x18\x13 \x01(\fR\x06recipe\"E\n" +
+	"\x06recipe\x18\x13 \x01(\fR\x06recipe\x12\x14\n" +
+	"\x05ended\x18\x14 \x01(\tR\x05ended\"E\n" +
 	"\x11FetchModelRequest\x12\x1e\n" +
 	"\n" +
 	"federation\x18\x01 \x01(\tR\n" +
