@@ -10,7 +10,8 @@
 // What they make runs in stock ONNX Runtime.
 //
 // Calibration streams: batches run through the graph and each activation is
-// reduced to a [Histogram] at once, so that memory does not grow with rows.
+// reduced to a [Histogram] at once, or to its range in the graph itself, so that
+// memory does not grow with rows.
 // [Budgeted] looks for the sites that cost most accuracy and leaves them in
 // float until a stated drop is met. [Driver] does all of this as an attempt of
 // a job of kind Quantize.
