@@ -79,7 +79,8 @@ func observe(ctx context.Context, opener session.Opener, m *onnx.Model, values [
 			}
 			data := session.Data[float32](t)
 			if data == nil {
-				return galley.Errorf(galley.FailedPrecondition, "value "+galley.Clip(name, 80), "is not float32 and has no range to find")
+				return galley.Errorf(galley.FailedPrecondition, "value "+galley.Clip(name, 80), "is not float32 and has no range to find").
+					WithRemedy("export the model with float32 values, or use method: weight-only")
 			}
 			histograms[name].Add(data)
 		}

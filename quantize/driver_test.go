@@ -306,7 +306,7 @@ func TestDriverRefuses(t *testing.T) {
 	}{
 		"one class": {"method: static\ncalibration: {rows: 5}\n", data("single", many+two, one+two), galley.FailedPrecondition,
 			`calibration: all 5 rows that were drawn from single have the label "` + labels[0] + `" — use data with all labels, or raise calibration.rows`},
-		"one row": {"method: static\ncalibration: {rows: 1}\n", nil, galley.FailedPrecondition, "calibration: all 1 rows that were drawn from headlines have the label"},
+		"one row": {"method: static\ncalibration: {rows: 1}\n", nil, galley.FailedPrecondition, "calibration: the only row that was drawn from headlines has the label"},
 		"other labels": {"", data("other", "one text,nowhere\n"+two, two), galley.FailedPrecondition,
 			`data: other has the label "nowhere", which the model does not know`},
 		"no valid": {"", func(r *engine.Request) {

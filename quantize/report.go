@@ -48,13 +48,7 @@ func (f *form) lines() []string {
 		lines = append(lines, "float: "+l.String())
 	}
 	if s := f.result.Saturable; s > 0 {
-		line := fmt.Sprintf("%.2f %% of the pairs of weights can saturate on x86 processors without VNNI", 100*s)
-		if Saturates() {
-			line += ", as this one is: write weights: {saturation: prevent}"
-		} else {
-			line += "; this one does not. For others write weights: {saturation: prevent}"
-		}
-		lines = append(lines, line)
+		lines = append(lines, saturationLine(s, Saturates()))
 	}
 	return lines
 }

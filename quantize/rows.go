@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"galley"
@@ -42,7 +43,11 @@ func (a *attempt) severalClasses() error {
 		}
 		first = row.Label
 	}
-	return galley.Errorf(galley.FailedPrecondition, "calibration", "all %d rows that were drawn from %s have the label %q", len(a.order), a.data.Name, galley.Clip(first, 80)).
+	drawn := fmt.Sprintf("all %d rows that were drawn from %s have", len(a.order), a.data.Name)
+	if len(a.order) == 1 {
+		drawn = fmt.Sprintf("the only row that was drawn from %s has", a.data.Name)
+	}
+	return galley.Errorf(galley.FailedPrecondition, "calibration", "%s the label %q", drawn, galley.Clip(first, 80)).
 		WithRemedy("use data with all labels, or raise calibration.rows")
 }
 

@@ -1,6 +1,7 @@
 package quantize
 
 import (
+	"fmt"
 	"runtime"
 
 	"golang.org/x/sys/cpu"
@@ -12,6 +13,16 @@ import (
 // a model loses accuracy that it keeps elsewhere.
 func Saturates() bool {
 	return runtime.GOARCH == "amd64" && !cpu.X86.HasAVX512VNNI && !cpu.X86.HasAVXVNNI
+}
+
+// saturationLine says what share of the pairs of weights can saturate, and
+// whether they do here.
+func saturationLine(share float64, here bool) string {
+	line := fmt.Sprintf("%.2f %% of the pairs of weights can saturate on x86 processors without VNNI", 100*share)
+	if here {
+		return line + ", as this one is: write weights: {saturation: prevent}"
+	}
+	return line + "; this one does not. For others write weights: {saturation: prevent}"
 }
 
 // saturable counts the pairs of neighbouring weights along the summed axis of
