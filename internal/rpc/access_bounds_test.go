@@ -145,7 +145,7 @@ func TestThousandIdleConnections(t *testing.T) {
 	}
 	client := connectTo(t, onGRPC.Addr().String())
 	begun := time.Now()
-	if _, err := client.GetJob(t.Context(), &controlpb.JobRequest{}); status.Code(err) != codes.Unimplemented {
+	if _, err := client.GetJob(t.Context(), &controlpb.JobRequest{Job: "news-1"}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("gRPC: %v", err)
 	}
 	answer, err := http.Get("http://" + onHTTP.Addr().String() + "/v2/health/live")
@@ -217,7 +217,7 @@ func TestSlowReader(t *testing.T) {
 		control.sent.Store(0)
 	}
 	ctx, gone := context.WithCancel(t.Context())
-	if _, err := connectTo(t, l.Addr().String()).JobLogs(ctx, &controlpb.JobLogsRequest{}); err != nil {
+	if _, err := connectTo(t, l.Addr().String()).JobLogs(ctx, &controlpb.JobLogsRequest{Job: "news-1"}); err != nil {
 		t.Fatal(err)
 	}
 	settles(1 << 20)

@@ -22,6 +22,9 @@ func (e *Entrance) unary(ctx context.Context, request any, info *grpc.UnaryServe
 		err = forced(ctx, request, info.FullMethod)
 	}
 	if err == nil {
+		err = checkSubject(request)
+	}
+	if err == nil {
 		var answer any
 		if answer, err = handler(ctx, request); err == nil {
 			return answer, nil
@@ -43,13 +46,21 @@ func (e *Entrance) stream(service any, stream grpc.ServerStream, info *grpc.Stre
 	return statusOf(err)
 }
 
-// An enteredStream is a stream whose context has its caller.
+// An enteredStream is a stream whose context has its caller, and whose requests
+// say what they are about.
 type enteredStream struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
 func (s *enteredStream) Context() context.Context { return s.ctx }
+
+func (s *enteredStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return checkSubject(m)
+}
 
 // entered gives a stream its caller's context, and ends it at the next message
 // once the caller's token is dead: it may live as long as the job it follows.
