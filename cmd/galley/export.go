@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -118,7 +117,7 @@ func (f *exportFile) finish() error {
 	if err := f.file.Close(); err != nil {
 		return fileError(f.path, err)
 	}
-	if got := "sha256:" + hex.EncodeToString(f.sum.Sum(nil)); got != f.digest {
+	if got := galley.SumDigest(f.sum); string(got) != f.digest {
 		return galley.Errorf(galley.DataLoss, f.path, "arrived with the digest %s instead of %s", got, f.digest)
 	}
 	return nil
