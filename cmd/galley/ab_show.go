@@ -23,6 +23,7 @@ type experimentJSON struct {
 	Warnings    []string            `json:"warnings"`
 	Traffic     string              `json:"traffic"`
 	Guardrails  []string            `json:"guardrails"`
+	Unjudged    string              `json:"unjudged,omitempty"` // why guardrails do not judge now
 	Canary      []float64           `json:"canary,omitempty"`
 	Next        *time.Time          `json:"next,omitempty"`
 	Shadow      float64             `json:"shadow,omitempty"`
@@ -77,6 +78,7 @@ func experimentOf(e *controlpb.Experiment) experimentJSON {
 	if b := e.GetBreach(); b != nil {
 		out.Breach = &experimentBreach{b.GetGuardrail(), b.GetValue(), b.GetAt().AsTime()}
 	}
+	out.Unjudged = unjudged(e)
 	out.Canary, out.Shadow, out.Budget = e.GetCanary(), e.GetShadow(), e.GetBudget()
 	if e.GetNext() != nil {
 		at := e.GetNext().AsTime()
@@ -144,6 +146,9 @@ func (a *app) printExperiment(e *controlpb.Experiment) {
 		fmt.Fprintf(a.out, "rolled back: %s, and the treatment had %.4g\n", b.GetGuardrail(), b.GetValue())
 	}
 	fmt.Fprintf(a.out, "traffic goes to %s; guardrails: %s\n", e.GetTraffic(), strings.Join(orNone(e.GetGuardrails()), ", "))
+	if why := unjudged(e); why != "" {
+		fmt.Fprintf(a.out, "the guardrails had %s\n", why)
+	}
 	if e.GetShadow() > 0 {
 		fmt.Fprintf(a.out, "the treatment is asked %.4g %% of the requests, and may take %.4g %% of the machine\n", 100*e.GetShadow(), 100*e.GetBudget())
 	}
@@ -153,6 +158,16 @@ func (a *app) printExperiment(e *controlpb.Experiment) {
 	for _, warning := range e.GetWarnings() {
 		fmt.Fprintf(a.out, "warning: %s\n", warning)
 	}
+}
+
+// unjudged says why no guardrail of a running experiment judges now; it is empty
+// if they do, or there are none.
+func unjudged(e *controlpb.Experiment) string {
+	if e.GetState() != "running" || len(e.GetGuardrails()) == 0 || e.GetRecentRequests() >= int64(e.GetMinimumRequests()) {
+		return ""
+	}
+	return fmt.Sprintf("too few requests of the treatment to judge: %d of %d in %s",
+		e.GetRecentRequests(), e.GetMinimumRequests(), e.GetWindow().AsDuration())
 }
 
 func intervalOf(ends []float64) string {

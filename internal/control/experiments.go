@@ -25,6 +25,7 @@ type ExperimentReport struct {
 	store.ExperimentRecord
 	experiment.Report
 	Traffic string // where requests without a version go now: a version, or both arms
+	Recent  int64  // requests of the treatment in the guardrails' window; 0 if it does not run
 }
 
 // Experiment reports on an experiment.
@@ -58,7 +59,7 @@ func (c *Control) Experiments(ctx context.Context, limit int) ([]ExperimentRepor
 }
 
 func (c *Control) reportOf(ctx context.Context, r store.ExperimentRecord) (ExperimentReport, error) {
-	out := ExperimentReport{ExperimentRecord: r, Report: experiment.Judge(r.Experiment, r.Totals)}
+	out := ExperimentReport{ExperimentRecord: r, Report: experiment.Judge(r.Experiment, r.Totals), Recent: c.recentRequests(r.Experiment)}
 	routing, err := c.store.Routing(ctx, r.Model)
 	if err != nil {
 		return out, err

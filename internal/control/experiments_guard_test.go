@@ -28,6 +28,9 @@ func TestEachGuardrailRollsBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLabWith(t, func(s *ExperimentStart) { s.Guards = []string{c.guard} })
 			r := l.route.Load()
+			if e, err := l.Experiment(t.Context(), "test"); err != nil || e.Recent != 0 {
+				t.Fatalf("%d requests before the first, %v", e.Recent, err)
+			}
 			for _, arm := range experiment.Arms {
 				for range experiment.DefaultMinimum {
 					r.Meters[arm].Observe(time.Now(), 40*time.Millisecond, false, false)
@@ -35,6 +38,9 @@ func TestEachGuardrailRollsBack(t *testing.T) {
 			}
 			if time.Sleep(2 * guardTime); !l.route.Load().Live() {
 				t.Fatal("good answers break it")
+			}
+			if e, err := l.Experiment(t.Context(), "test"); err != nil || e.Recent != experiment.DefaultMinimum {
+				t.Fatalf("%d requests of the treatment, %v", e.Recent, err)
 			}
 			broken := time.Now()
 			for range experiment.DefaultMinimum {
@@ -54,7 +60,7 @@ func TestEachGuardrailRollsBack(t *testing.T) {
 				}
 				return ended.State == experiment.RolledBack
 			})
-			if b := ended.Breach; b == nil || b.Guard.String() != strings.TrimSuffix(c.guard, "ms") || !(b.Value > b.Guard.Max) || ended.Traffic != "news@1" {
+			if b := ended.Breach; b == nil || b.Guard.String() != strings.TrimSuffix(c.guard, "ms") || !(b.Value > b.Guard.Max) || ended.Traffic != "news@1" || ended.Recent != 0 {
 				t.Errorf("%+v, traffic goes to %s", b, ended.Traffic)
 			}
 			var said []string

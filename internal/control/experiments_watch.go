@@ -194,6 +194,18 @@ func (c *Control) guard(now time.Time) {
 	}
 }
 
+// recentRequests counts the requests of an experiment's treatment by which its
+// guardrails judge; 0 if it does not run.
+func (c *Control) recentRequests(e experiment.Experiment) int64 {
+	c.routes.mu.Lock()
+	defer c.routes.mu.Unlock()
+	r := c.routes.live[e.Model]
+	if r == nil || r.Name != e.Name || !r.Live() {
+		return 0
+	}
+	return r.Figures(c.now())[experiment.Treatment].Requests
+}
+
 // rollBackBroken stores the ends of experiments whose guardrails are broken, and
 // tries again later what cannot be stored.
 func (c *Control) rollBackBroken(ctx context.Context) {

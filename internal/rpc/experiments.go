@@ -95,7 +95,7 @@ func experimentOf(r control.ExperimentReport) *controlpb.Experiment {
 	out := &controlpb.Experiment{
 		Experiment: r.Name, Model: r.Model, State: string(r.State), Metric: string(r.Metric), Unit: string(r.Unit), Verdict: string(r.Verdict),
 		Difference: []float64{r.Difference.Low, r.Difference.High}, SampleRatioP: r.MismatchP, SampleRatioMismatch: r.Mismatch,
-		Warnings: r.Warnings, Traffic: r.Traffic, Window: durationpb.New(r.Guards.Window), MinimumRequests: int32(r.Guards.MinimumRequests),
+		Warnings: r.Warnings, Traffic: r.Traffic, Window: durationpb.New(r.Guards.Window), MinimumRequests: int32(r.Guards.MinimumRequests), RecentRequests: r.Recent,
 		Reason: r.Reason, By: utf8Text(string(r.Owner)), Started: timestamppb.New(r.Created),
 	}
 	for _, g := range r.Guards.Rules {

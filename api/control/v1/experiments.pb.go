@@ -502,10 +502,11 @@ type Experiment struct {
 	By                  string                 `protobuf:"bytes,20,opt,name=by,proto3" json:"by,omitempty"` // who started it
 	Started             *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=started,proto3" json:"started,omitempty"`
 	Ended               *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=ended,proto3" json:"ended,omitempty"`
-	Canary              []float64              `protobuf:"fixed64,23,rep,packed,name=canary,proto3" json:"canary,omitempty"` // the treatment's shares, from 0 to 1
-	Next                *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=next,proto3" json:"next,omitempty"`              // when the canary may go up
-	Shadow              float64                `protobuf:"fixed64,25,opt,name=shadow,proto3" json:"shadow,omitempty"`        // of a shadow: the share of requests that the treatment is asked beside the control
-	Budget              float64                `protobuf:"fixed64,26,opt,name=budget,proto3" json:"budget,omitempty"`        // of a shadow: the share of the machine that it may take
+	Canary              []float64              `protobuf:"fixed64,23,rep,packed,name=canary,proto3" json:"canary,omitempty"`                               // the treatment's shares, from 0 to 1
+	Next                *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=next,proto3" json:"next,omitempty"`                                            // when the canary may go up
+	Shadow              float64                `protobuf:"fixed64,25,opt,name=shadow,proto3" json:"shadow,omitempty"`                                      // of a shadow: the share of requests that the treatment is asked beside the control
+	Budget              float64                `protobuf:"fixed64,26,opt,name=budget,proto3" json:"budget,omitempty"`                                      // of a shadow: the share of the machine that it may take
+	RecentRequests      int64                  `protobuf:"varint,27,opt,name=recent_requests,json=recentRequests,proto3" json:"recent_requests,omitempty"` // of the treatment in the window: below minimum_requests no guardrail judges
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -718,6 +719,13 @@ func (x *Experiment) GetShadow() float64 {
 func (x *Experiment) GetBudget() float64 {
 	if x != nil {
 		return x.Budget
+	}
+	return 0
+}
+
+func (x *Experiment) GetRecentRequests() int64 {
+	if x != nil {
+		return x.RecentRequests
 	}
 	return 0
 }
@@ -1039,7 +1047,7 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"experiment\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x16\n" +
 	"\x06winner\x18\x03 \x01(\tR\x06winner\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xf7\x06\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa0\a\n" +
 	"\n" +
 	"Experiment\x12\x1e\n" +
 	"\n" +
@@ -1074,7 +1082,8 @@ const file_control_v1_experiments_proto_rawDesc = "" +
 	"\x06canary\x18\x17 \x03(\x01R\x06canary\x12.\n" +
 	"\x04next\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12\x16\n" +
 	"\x06shadow\x18\x19 \x01(\x01R\x06shadow\x12\x16\n" +
-	"\x06budget\x18\x1a \x01(\x01R\x06budget\"\x95\x02\n" +
+	"\x06budget\x18\x1a \x01(\x01R\x06budget\x12'\n" +
+	"\x0frecent_requests\x18\x1b \x01(\x03R\x0erecentRequests\"\x95\x02\n" +
 	"\rExperimentArm\x12\x10\n" +
 	"\x03arm\x18\x01 \x01(\tR\x03arm\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x14\n" +
