@@ -88,7 +88,7 @@ func damagedModel(op string) *onnx.Model {
 	x := b.Input("x", onnx.Float, onnx.Shape{onnx.Symbol("batch"), {Size: width}})
 	r := rand.New(rand.NewPCG(3, 3))
 	y := b.Op("MatMul", x, b.Weight(onnx.NewFloat("first", normal(r, width*width, .1), width, width)))
-	y = b.Op("Add", y, b.Input("add", onnx.Float, onnx.Shape{onnx.Symbol("batch"), {Size: width}}))
+	b.Op("Add", y, b.Input("add", onnx.Float, onnx.Shape{onnx.Symbol("batch"), {Size: width}}))
 	g.Nodes[len(g.Nodes)-1].Outputs[0] = "sum"
 	y = b.Op(op, "sum")
 	y = b.Op("MatMul", y, b.Weight(onnx.NewFloat("second", normal(r, width*width, .1), width, width)))

@@ -18,7 +18,7 @@ var subjects = map[protoreflect.Name]string{
 	"experiment": "name an experiment; those there are: galley ab list",
 	"id":         "name a token by its id; those there are: galley auth token list",
 	"job":        "name a job; those there are: galley jobs list",
-	"name":       "name a model; those there are: galley models list",
+	"name":       "write a name; those there are: galley models list, galley data list",
 	"partner":    "name a partner; those there are: galley federation partners",
 	"ref":        "write a name, or name@3 for a version of it",
 }
