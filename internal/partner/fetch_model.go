@@ -96,13 +96,7 @@ func checkModel(dir string) error {
 		if !slices.Contains(modelFiles, f.Name) {
 			return errors.New("its list names another file")
 		}
-		in, err := os.Open(filepath.Join(dir, f.Name))
-		if err != nil {
-			return errors.New(f.Name + " is gone")
-		}
-		digest, _, err := galley.DigestReader(in)
-		in.Close()
-		if err != nil || digest != f.Digest {
+		if digest, err := digestFile(filepath.Join(dir, f.Name)); err != nil || digest != f.Digest {
 			return errors.New(f.Name + " is not what was fetched")
 		}
 	}

@@ -24,7 +24,7 @@ func (a *agent) baseFile(ctx context.Context, l *link, run string, digest galley
 		return "", err
 	}
 	path := a.home.path(baseFolder, name)
-	if digestOf(path) == digest {
+	if got, err := digestFile(path); err == nil && got == digest {
 		return path, nil
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -33,7 +33,11 @@ func (a *agent) baseFile(ctx context.Context, l *link, run string, digest galley
 	if err := a.receiveWeights(ctx, l, run, digest, size, path+partial); err != nil {
 		return "", l.explain(err)
 	}
-	if got := digestOf(path + partial); got != digest {
+	got, err := digestFile(path + partial)
+	if err != nil {
+		return "", err
+	}
+	if got != digest {
 		err := galley.Errorf(galley.DataLoss, "weights", "have the digest %s, and the offer says %s", got.Short(), digest.Short()).
 			WithRemedy("nothing is sent; ask the coordinator what happened")
 		return "", errors.Join(err, os.Remove(path+partial))
@@ -43,20 +47,6 @@ func (a *agent) baseFile(ctx context.Context, l *link, run string, digest galley
 	}
 	a.log.Info("the round's weights were fetched", "run", run, "weights", digest.Short(), "bytes", size)
 	return path, nil
-}
-
-// digestOf returns the digest of a file, "" if it cannot be read.
-func digestOf(path string) galley.Digest {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	digest, _, err := galley.DigestReader(f)
-	if err != nil {
-		return ""
-	}
-	return digest
 }
 
 // receiveWeights adds what a file lacks to so many bytes.

@@ -168,7 +168,11 @@ func openRecords(dir string) (records, error) {
 	r := records{m, map[string]string{}}
 	for split, info := range m.Splits {
 		path := filepath.Join(dir, string(split))
-		if digestOf(path) != info.Digest {
+		digest, err := digestFile(path)
+		if err != nil {
+			return records{}, err
+		}
+		if digest != info.Digest {
 			return records{}, galley.Errorf(galley.DataLoss, path, "is damaged")
 		}
 		r.files[string(split)] = path
