@@ -96,11 +96,7 @@ func unquantizable(m *onnx.Model, method Method, left []Left) error {
 	case len(left) > 0:
 		why = left[0].String()
 	}
-	name := m.Graph.Name
-	if name == "" {
-		name = "model"
-	}
-	return galley.Errorf(galley.FailedPrecondition, galley.Clip(name, 80), "nothing in the graph can be quantised by method %s: %s", method, why).WithRemedy("%s", remedy)
+	return galley.Errorf(galley.FailedPrecondition, "model", "nothing in the graph can be quantised by method %s: %s", method, why).WithRemedy("%s", remedy)
 }
 
 // isQuantized tells a graph of quantised products.
