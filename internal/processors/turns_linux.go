@@ -50,11 +50,9 @@ func setTurn(p *unix.SchedAttr, thread int, turn time.Duration) error {
 	return unix.SchedSetAttr(thread, &with, 0)
 }
 
-// LongTurn calls f on a thread that takes long turns, which threads that have
-// something short to do cut in upon. It is for what nobody waits for this
-// millisecond, and for starting other processes, which keep what they are
-// started with.
-func LongTurn(f func()) {
+// inLongTurn calls f on a thread that takes long turns, which threads that have
+// something short to do cut in upon.
+func inLongTurn(f func()) {
 	p := priority.Load()
 	if p == nil {
 		f()

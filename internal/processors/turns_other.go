@@ -4,8 +4,8 @@ package processors
 
 func shortTurns() {}
 
-// LongTurn calls f; elsewhere than on Linux a thread's turns are not told.
-func LongTurn(f func()) { f() }
+// inLongTurn calls f; elsewhere than on Linux a thread's turns are not told.
+func inLongTurn(f func()) { f() }
 
 // Background calls f; elsewhere than on Linux priority is a process's.
 func Background(f func()) { f() }

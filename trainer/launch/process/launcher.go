@@ -136,8 +136,7 @@ func (c *child) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	c.starved, _ = memoryKills()
-	var err error
-	processors.LongTurn(func() { err = cmd.Start() })
+	err := processors.Start(cmd)
 	if err == nil {
 		c.process = cmd.Process
 	}
