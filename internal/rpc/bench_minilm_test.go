@@ -18,6 +18,7 @@ import (
 
 	tokenizer "galley/feature/text"
 	"galley/internal/ort/orttest"
+	"galley/internal/processors"
 	"galley/onnx"
 	"galley/onnx/session"
 	"galley/registry"
@@ -108,6 +109,7 @@ func newsOf(lengths []int) []string {
 // The arms take turns.
 func TestBenchMiniLM(t *testing.T) {
 	const repeats, requests, callers = 7, 96, 16
+	processors.Serve() // as galley up does
 	c, s := minilm(t)
 	store := models{names: []string{"minilm"}}
 	table := serving.NewTable(store, func(_ context.Context, v registry.Version) (*serving.Servable, error) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"galley/experiment"
+	"galley/internal/processors"
 	"galley/registry"
 	"galley/serving"
 )
@@ -23,6 +24,7 @@ import (
 // each turn of a pair. The p99 is that of all turns of an arm.
 func TestBenchShadow(t *testing.T) {
 	const pairs, requests, load = 20, 125, 0.3
+	processors.Serve() // as galley up does
 	table := serving.NewTable(models{names: []string{"news"}}, func(_ context.Context, v registry.Version) (*serving.Servable, error) {
 		c, s := minilm(t)
 		return serving.NewTextClassifier(v, c, s)
